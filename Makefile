@@ -1,0 +1,72 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+TREES := $(wildcard benchmarks docs/examples litestar tests tools)
+
+# The first interpreter that is new enough; PYTHON=... overrides it.
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$python" -c '$(IS_NEW_ENOUGH)' 2>/dev/null && echo "$$python" && break; done)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: help demo serve test lint types docs bench upstream install FORCE
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS='|' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+demo: $(STAMPS)/demo ## Run the whole story against a local issuer, check every step, end within a minute
+	$(BIN)/python tools/demo.py $(ARGS)
+
+serve: $(STAMPS)/demo ## Leave the demo's application and issuer running, print a curl line with a valid token
+	$(BIN)/python tools/demo.py --serve $(ARGS)
+
+test: $(STAMPS)/test ## Run the tests; branch coverage below 100 % fails (ARGS="--no-cov -k name" to run a few)
+	$(BIN)/python -m pytest -n auto --dist loadgroup --cov $(ARGS)
+
+lint: $(STAMPS)/lint ## Run ruff and slotscheck
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/slotscheck -m litestar.security.jwt
+
+types: $(STAMPS)/types $(STAMPS)/test $(STAMPS)/bench ## Run mypy and pyright
+	$(BIN)/mypy hatch_build.py $(TREES)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(STAMPS)/docs ## Build the documentation into docs/_build/html; warnings fail
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html $(ARGS)
+
+bench: $(STAMPS)/bench ## Measure speed side by side with what people use today
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+upstream: $(STAMPS)/package ## Put the patch into a checkout of Litestar: UPSTREAM=<directory>
+	@[[ -d "$(UPSTREAM)" ]] || { echo "Say which checkout of Litestar: make upstream UPSTREAM=<directory>" >&2; exit 2; }
+	$(BIN)/python tools/upstream.py $(ARGS) "$(UPSTREAM)"
+
+install: $(patsubst requirements/%.txt,$(STAMPS)/%,$(wildcard requirements/*.txt)) ## Install all that the other targets need
+
+$(STAMPS)/%: requirements/%.txt $(STAMPS)/package
+	$(BIN)/pip install -q -r $<
+	@touch $@
+
+# Without a node on the machine, pyright runs on the one from the package registry.
+$(STAMPS)/types: requirements/types.txt $(STAMPS)/package
+	$(BIN)/pip install -q -r $<
+	command -v node >/dev/null || $(BIN)/pip install -q "pyright[nodejs]"
+	@touch $@
+
+# The editable package consists of links into build/, which may have been removed.
+$(STAMPS)/package: pyproject.toml hatch_build.py $(if $(wildcard build/editable/litestar/py.typed),,FORCE)
+	@[[ -n "$(PYTHON)" ]] && "$(PYTHON)" -c '$(IS_NEW_ENOUGH)' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=<interpreter>" >&2; exit 2; }
+	[[ -x $(BIN)/python ]] || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/pip install -q -e ".[jwt]"
+	@mkdir -p $(STAMPS) && touch $@
