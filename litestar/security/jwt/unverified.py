@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+from jwt.exceptions import DecodeError, InvalidAlgorithmError, InvalidTokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+__all__ = ("MAX_TOKEN_LENGTH", "UnverifiedToken")
+
+MAX_TOKEN_LENGTH: Final = 16_384
+"""Characters of the longest token that a backend looks at by default."""
+
+_MAX_HEADER_LENGTH: Final = 8_192
+_BASE64URL: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+# The characters that may end a segment of 4n + 2 or 4n + 3 characters: those whose unused bits are zero.
+_LAST_CHARACTERS: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
+
+
+class _Header(NamedTuple):
+    members: Mapping[str, Any]
+    algorithm: str
+    kid: str | None
+
+
+class UnverifiedToken:
+    """What a token says about itself before anybody has verified it.
+
+    A key provider is given one of these to find the right key by. Anybody can write anything into it: use it to *look up*
+    a key among those you trust, never to decide what to trust.
+
+    The compact serialization is checked strictly when an instance is made: three segments of canonical, unpadded base64url
+    (`RFC 7515, section 2 <https://datatracker.ietf.org/doc/html/rfc7515#section-2>`_), a JSON object with unique members
+    as the header, and no extension that a verifier would have to understand. The claims are looked at on demand only.
+    """
+
+    __slots__ = ("_claims", "_payload", "algorithm", "checked", "encoded", "header", "kid")
+
+    algorithm: str
+    """Value of the ``alg`` header parameter."""
+    checked: Collection[str]
+    """What the caller compares with its own configuration, so that a provider may leave it alone: any of ``alg`` and
+    ``iss``. Empty unless a backend was given ``algorithm`` or ``accepted_issuers``."""
+    encoded: str
+    """The token as it was received."""
+    header: Mapping[str, Any]
+    """The JOSE header."""
+    kid: str | None
+    """Value of the ``kid`` header parameter: the ID of the key the token claims to be signed with."""
+
+    def __init__(self, encoded: str, *, checked: Collection[str] = ()) -> None:
+        """Take a token apart.
+
+        Args:
+            encoded: A token in compact serialization.
+            checked: Of ``alg`` and ``iss``, what the caller verifies by itself.
+
+        Raises:
+            jwt.exceptions.InvalidTokenError: If the token is malformed, or asks for an extension.
+        """
+        header, self._payload = _split(encoded)
+        self.header, self.algorithm, self.kid = _parse_header(header)
+        self.encoded = encoded
+        self.checked = checked
+        self._claims: dict[str, Any] | None = None
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        """The claims, as whoever made the token wants them to be seen.
+
+        Raises:
+            jwt.exceptions.InvalidTokenError: If the payload is not a JSON object.
+        """
+        if self._claims is None:
+            self._claims = _parse_claims(self._payload)
+        return self._claims
+
+    @property
+    def issuer(self) -> str | None:
+        """Value of the ``iss`` claim, ``None`` when it is absent or not a string.
+
+        Raises:
+            jwt.exceptions.InvalidTokenError: If the payload is not a JSON object.
+        """
+        issuer = self.claims.get("iss")
+        return issuer if isinstance(issuer, str) else None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"
+
+
+def _split(encoded: str) -> tuple[str, str]:
+    """Check the compact serialization and return its header and payload segments.
+
+    Lenient decoders skip foreign characters and unused bits, which gives one signature many spellings.
+    """
+    segments = encoded.split(".")
+    if len(segments) != 3:
+        raise DecodeError("Not three segments")
+    if not encoded.isascii() or encoded.encode().translate(None, _BASE64URL) != b"..":
+        raise DecodeError("Not base64url")
+    for segment in segments:
+        rest = len(segment) % 4
+        if rest == 1 or (rest and segment[-1] not in _LAST_CHARACTERS[rest]):
+            raise DecodeError("Not canonical base64url")
+    return segments[0], segments[1]
+
+
+def _decode_segment(segment: str) -> bytes:
+    return urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+
+
+# One key signs many tokens with the same header, so that nearly every header has been seen before.
+@lru_cache(maxsize=128)
+def _parse_header(segment: str) -> _Header:
+    if len(segment) > _MAX_HEADER_LENGTH:
+        raise DecodeError("Header too long")
+    try:
+        header = json.loads(
+            _decode_segment(segment).decode(), object_pairs_hook=_unique_members, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as e:
+        raise DecodeError("Header is not JSON") from e
+    if not isinstance(header, dict):
+        raise DecodeError("Header is not a JSON object")
+    _refuse_extensions(header)
+    algorithm, kid = header.get("alg"), header.get("kid")
+    if not isinstance(algorithm, str) or not algorithm:
+        raise InvalidAlgorithmError("No algorithm in the header")
+    if kid is not None and not isinstance(kid, str):
+        raise InvalidTokenError("Key ID is not a string")
+    return _Header(MappingProxyType(header), algorithm, kid)
+
+
+def _refuse_extensions(header: dict[str, Any]) -> None:
+    """No extension is understood here, so a token that depends on one is refused (RFC 7515, section 4.1.11).
+
+    An unencoded payload (RFC 7797) and compression (RFC 8725, section 3.6) change what the signature covers.
+    """
+    for parameter in ("crit", "b64", "zip"):
+        if parameter in header:
+            raise InvalidTokenError(f"Unsupported header parameter: {parameter}")
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two members of one name, readers may see either (RFC 7515, section 4)."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("Duplicate members")
+    return members
+
+
+def _no_constant(_: str) -> Any:
+    raise ValueError("Not JSON")
+
+
+def _parse_claims(segment: str) -> dict[str, Any]:
+    try:
+        claims = msgspec.json.decode(_decode_segment(segment))
+    except (ValueError, RecursionError) as e:
+        raise DecodeError("Payload is not JSON") from e
+    if not isinstance(claims, dict):
+        raise DecodeError("Payload is not a JSON object")
+    return claims
