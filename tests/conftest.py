@@ -1,25 +1,11 @@
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Generator
 
 import pytest
 
-from litestar.logging import LoggingConfig
-
 _CI = os.environ.get("CI") == "true"
-
-
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep applications from configuring logging, which is global and would hide records from ``caplog``."""
-    monkeypatch.setattr(LoggingConfig, "configure", lambda self: logging.getLogger)
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from litestar import Litestar
     from litestar.security.jwt._http import Fetched, FetchFunction, HTTPClient
 
-__all__ = ("CacheOptions", "RemoteDocument", "Snapshot", "parse_json")
+__all__ = ("CacheOptions", "RemoteDocument", "Snapshot", "parse_json", "running_loop", "spawn")
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 _logger: Final = getLogger("litestar.security.jwt")
@@ -257,7 +258,7 @@ class RemoteDocument(Generic[T]):
         snapshot = self._rebased(now)
         if snapshot is None or now >= snapshot.expires_at + self.options.max_stale:
             return None
-        if now >= self.due_at(snapshot) and not self.pause(now) and (loop := _running_loop()) is not None:
+        if now >= self.due_at(snapshot) and not self.pause(now) and (loop := running_loop()) is not None:
             self._flight_of(loop)
         return snapshot
 
@@ -282,7 +283,7 @@ class RemoteDocument(Generic[T]):
         now = self._clock()
         if (snapshot := self.usable(now)) is not None:
             return snapshot
-        loop = _running_loop()
+        loop = running_loop()
         if loop not in self._flights and (pause := self.pause(now)):
             raise self._unavailable(pause)
         flight = self._flight_of(loop)
@@ -298,7 +299,7 @@ class RemoteDocument(Generic[T]):
             wanted: Tells whether the document has it.
             since: The value of :attr:`started` when it was missed. Answers to later questions settle it.
         """
-        loop = _running_loop()
+        loop = running_loop()
         while self.answered <= since and not self._has(wanted):
             flight = self._flights.get(loop)
             if flight is None:
@@ -313,13 +314,13 @@ class RemoteDocument(Generic[T]):
         Args:
             wanted: Tells whether the document has what it lacked.
         """
-        loop = _running_loop()
+        loop = running_loop()
         if loop is not None and loop not in self._flights and not self.cooling(self._clock()):
             self._flight_of(loop, wanted)
 
     def is_fetching(self) -> bool:
         """Tell whether a fetch is under way in this event loop."""
-        return bool(self._flights) and _running_loop() in self._flights
+        return bool(self._flights) and running_loop() in self._flights
 
     async def refresh(self) -> Snapshot[T]:
         """Ask the origin for the document now.
@@ -327,11 +328,26 @@ class RemoteDocument(Generic[T]):
         Raises:
             KeysUnavailableError: If there is no answer that can be used.
         """
-        flight = self._flight_of(_running_loop(), forced=True)
+        flight = self._flight_of(running_loop(), forced=True)
         await flight.ended.wait()
         if flight.error is not None or self.snapshot is None:
             raise self._unavailable(self.options.cooldown)
         return self.snapshot
+
+    def move(self, url: str) -> None:
+        """Ask for the document elsewhere from now on. The answer in memory will do until there is one from there.
+
+        Args:
+            url: Where it is. It has been checked.
+        """
+        self.url = url
+        self.label = label_of(url)
+        self._demanded_at = self._failed_at = -inf
+        if self._shared is not None:
+            self._shared = self._share_in(self._shared.store)
+        if (snapshot := self.snapshot) is not None:
+            expired = min(snapshot.fetched_at, self._clock() - snapshot.lifetime)
+            self._replace(replace(snapshot, fetched_at=expired, etag=None, last_modified=None))
 
     @asynccontextmanager
     async def lifespan(self, app: Litestar) -> AsyncIterator[None]:
@@ -342,7 +358,7 @@ class RemoteDocument(Generic[T]):
         """
         if isinstance(self._store, str):
             self._shared = self._share_in(app.stores.get(self._store))
-        loop = _running_loop()
+        loop = running_loop()
         self._lifespans[loop] += 1
         try:
             yield
@@ -365,7 +381,7 @@ class RemoteDocument(Generic[T]):
             self.started += 1
             flight = self._flights[loop] = _Flight(loop, self.started, wanted, forced=forced)
             self._running.add(flight)
-            flight.task = _spawn(loop, self._fly, flight)
+            flight.task = spawn(loop, self._fly, flight)
         return flight
 
     async def _fly(self, flight: _Flight[T]) -> None:
@@ -408,17 +424,29 @@ class RemoteDocument(Generic[T]):
         self._failed_at = self._clock()
 
     async def _fetch(self, flight: _Flight[T]) -> None:
-        self.fetches += 1
-        asked_at = self._clock()
-        known = self.snapshot
         try:
-            answer = await self._transport.get(self.url, {**_validators(known), **self._headers})
-            snapshot = await self._snapshot_of(answer, known, asked_at)
+            snapshot = await self._ask_origin()
         finally:
             if flight.demanded:
                 self._demanded_at = self._clock()
         self._install(snapshot)
         self.answered = max(self.answered, flight.order)
+
+    async def _ask_origin(self) -> Snapshot[T]:
+        """Ask for the document where it is, even if it moves in the meantime."""
+        while True:
+            self.fetches += 1
+            asked_at = self._clock()
+            known, url = self.snapshot, self.url
+            try:
+                answer = await self._transport.get(url, {**_validators(known), **self._headers})
+                snapshot = await self._snapshot_of(answer, known, asked_at)
+            except FetchError:
+                if url == self.url:
+                    raise
+            else:
+                if url == self.url:
+                    return snapshot
 
     async def _snapshot_of(self, answer: Fetched, known: Snapshot[T] | None, asked_at: float) -> Snapshot[T]:
         said = freshness(answer.headers, now=asked_at)
@@ -512,6 +540,8 @@ class RemoteDocument(Generic[T]):
         if copy.fetched_at > now + _MAX_SKEW:
             shared.ignore(copy)
             return
+        if copy.url != self.url:
+            return
         fetched_at = min(copy.fetched_at, now)
         lifetime = self.options.clamp(copy.lifetime)
         known = self.snapshot
@@ -599,7 +629,7 @@ def _validators(snapshot: Snapshot[Any] | None) -> dict[str, str]:
     return {name: value for name, value in validators.items() if value is not None}
 
 
-def _running_loop() -> object | None:
+def running_loop() -> object | None:
     """Return what identifies the event loop that this is called from, if it is called from one."""
     try:
         library = sniffio.current_async_library()
@@ -612,10 +642,10 @@ def _running_loop() -> object | None:
     return current_trio_token()
 
 
-def _spawn(loop: object, function: Callable[[_Flight[T]], Coroutine[Any, Any, None]], flight: _Flight[T]) -> object:
+def spawn(loop: object, function: Callable[[A], Coroutine[Any, Any, None]], argument: A) -> object:
     """Start a task that belongs to no request: neither its cancellation nor its context variables reach it."""
     if isinstance(loop, asyncio.AbstractEventLoop):
-        return loop.create_task(function(flight), context=Context())
+        return loop.create_task(function(argument), context=Context())
     from trio.lowlevel import spawn_system_task
 
-    return spawn_system_task(function, flight)
+    return spawn_system_task(function, argument)

@@ -66,7 +66,7 @@ class SharedStore:
     says does not depend on it.
     """
 
-    __slots__ = ("_ignored", "_key", "_label", "_max_body_size", "_me", "_store", "_time_limit", "_troubled", "_url")
+    __slots__ = ("_ignored", "_key", "_label", "_max_body_size", "_me", "_time_limit", "_troubled", "_url", "store")
 
     def __init__(self, store: Store, url: str, *, max_body_size: int, time_limit: float) -> None:
         """Choose the place.
@@ -77,7 +77,7 @@ class SharedStore:
             max_body_size: Bytes of the largest body to accept.
             time_limit: Seconds that the store may take for one operation.
         """
-        self._store = store
+        self.store = store
         self._url = url
         self._label = label_of(url)
         self._key = f"{_PREFIX}:{sha256(url.encode()).hexdigest()}"
@@ -94,7 +94,7 @@ class SharedStore:
             StoreError: If the store is out of order.
         """
         async with self._guarded():
-            data = await self._store.get(self._key)
+            data = await self.store.get(self._key)
         if data is None:
             return None
         try:
@@ -114,7 +114,7 @@ class SharedStore:
             StoreError: If the store is out of order.
         """
         async with self._guarded():
-            await self._store.set(self._key, msgspec.msgpack.encode(copy), expires_in=ceil(expires_in))
+            await self.store.set(self._key, msgspec.msgpack.encode(copy), expires_in=ceil(expires_in))
 
     async def claim(self, *, lease: float) -> Claim:
         """Announce to the other workers that this one is going to fetch, unless one of them does.
@@ -129,14 +129,14 @@ class SharedStore:
             StoreError: If the store is out of order.
         """
         async with self._guarded():
-            holder = await self._store.get(f"{self._key}:claim")
+            holder = await self.store.get(f"{self._key}:claim")
             if holder is None:
-                await self._store.set(f"{self._key}:claim", self._me, expires_in=ceil(lease))
+                await self.store.set(f"{self._key}:claim", self._me, expires_in=ceil(lease))
         if holder is not None:
             return Claim(failed=holder == _FAILED)
         await anyio.sleep(_SETTLING)
         async with self._guarded():
-            return Claim(mine=await self._store.get(f"{self._key}:claim") == self._me)
+            return Claim(mine=await self.store.get(f"{self._key}:claim") == self._me)
 
     async def release(self, *, failed_for: float = 0) -> None:
         """Give a claim up.
@@ -149,9 +149,9 @@ class SharedStore:
         """
         async with self._guarded():
             if failed_for:
-                await self._store.set(f"{self._key}:claim", _FAILED, expires_in=ceil(failed_for))
+                await self.store.set(f"{self._key}:claim", _FAILED, expires_in=ceil(failed_for))
             else:
-                await self._store.delete(f"{self._key}:claim")
+                await self.store.delete(f"{self._key}:claim")
 
     def ignore(self, content: object) -> None:
         """Say, once, that what the store holds is of no use.

@@ -168,7 +168,7 @@ class LocalIssuer:
                 or as :class:`jwt.PyJWK`, whose ID they keep. The ID of all other keys is their RFC 7638 thumbprint.
             declare_alg: Whether published keys have the ``alg`` member. Microsoft Entra ID, for one, leaves it out.
             clock: Returns the time of the tokens, in seconds since the epoch.
-            path: Path of the issuer's URL, such as ``/realms/demo``.
+            path: Path of the issuer's URL, such as ``/realms/demo``, or ``/`` for a name that ends with a slash.
             cache_control: The ``Cache-Control`` header of answers.
             metadata: Members of the discovery document to set, or with ``None`` to leave out.
             ssl_context: Makes the server an HTTPS one.
@@ -215,7 +215,7 @@ class LocalIssuer:
 
     @property
     def issuer(self) -> str:
-        """The name of the issuer: the ``iss`` claim of its tokens."""
+        """The name of the issuer, which is the ``iss`` claim of its tokens."""
         return self._issuer or self.url
 
     @property
@@ -226,12 +226,12 @@ class LocalIssuer:
     @property
     def jwks_url(self) -> str:
         """Where the JWK Set is."""
-        return self.url + _JWKS_PATH
+        return self.url.removesuffix("/") + _JWKS_PATH
 
     @property
     def discovery_url(self) -> str:
         """Where the discovery document of OpenID Connect is. That of RFC 8414 is there too, and the same."""
-        return self.url + _OPENID_PATH
+        return self.url.removesuffix("/") + _OPENID_PATH
 
     @property
     def private_key(self) -> PrivateKey:
@@ -251,7 +251,7 @@ class LocalIssuer:
 
     @property
     def jwks(self) -> dict[str, Any]:
-        """The JWK Set of the published keys: public members only, oldest key first."""
+        """The JWK Set of the published keys, with public members only. The oldest key comes first."""
         return {"keys": [dict(key.jwk) for key in self._published()]}
 
     @property
@@ -374,7 +374,7 @@ class LocalIssuer:
         """
         kids = list(self._keys)
         ahead = (kid for kid in kids[kids.index(self.kid) + 1 :] if self._keys[kid].published)
-        self.kid = next(ahead, None) or self.publish()
+        self.kid = next(ahead, "") or self.publish()
         published = [key.kid for key in self._published()]
         older = published[: published.index(self.kid)]
         for kid in older[: max(0, len(older) - keep)]:
@@ -394,7 +394,9 @@ class LocalIssuer:
         Raises:
             ValueError: If the key cannot sign with the issuer's algorithm.
         """
-        added = self._find(next(self._seeds, None) or self._generate() if key is None else key)
+        if key is None:
+            key = next(self._seeds, None)
+        added = self._find(self._generate() if key is None else key)
         added.published = True
         self._keys[added.kid] = added
         return added.kid
@@ -508,11 +510,12 @@ class LocalIssuer:
 
     def _resource(self, path: str) -> tuple[str, bytes] | None:
         """Return the media type and the bytes of what is at a path."""
-        if path == self._path + _JWKS_PATH:
+        base = self._path.removesuffix("/")
+        if path == base + _JWKS_PATH:
             served = self.jwks if self._served is None else self._served
             return "application/jwk-set+json", served if isinstance(served, bytes) else json.dumps(served).encode()
         # RFC 8414, section 3.1, puts the issuer's path behind the well-known one, OpenID Connect in front of it.
-        if path in {self._path + _OPENID_PATH, _OAUTH_PATH + self._path}:
+        if path in {base + _OPENID_PATH, _OAUTH_PATH + base}:
             return "application/json", json.dumps(self.discovery).encode()
         return None
 
