@@ -5,6 +5,10 @@ from litestar.security.jwt.auth import (
     OAuth2Login,
     OAuth2PasswordBearerAuth,
 )
+from litestar.security.jwt.discovery import OpenIDProvider, OpenIDProviderStatus
+from litestar.security.jwt.guards import requires_scopes
+from litestar.security.jwt.issuers import IssuerKeyProvider
+from litestar.security.jwt.jwks import JWKSetStatus, RemoteJWKSet
 from litestar.security.jwt.keys import Key, KeyNotFoundError, KeyProvider, KeysUnavailableError
 from litestar.security.jwt.middleware import JWTAuthenticationMiddleware, JWTCookieAuthenticationMiddleware
 from litestar.security.jwt.token import Token
@@ -12,6 +16,8 @@ from litestar.security.jwt.unverified import UnverifiedToken
 
 __all__ = (
     "BaseJWTAuth",
+    "IssuerKeyProvider",
+    "JWKSetStatus",
     "JWTAuth",
     "JWTAuthenticationMiddleware",
     "JWTCookieAuth",
@@ -22,6 +28,10 @@ __all__ = (
     "KeysUnavailableError",
     "OAuth2Login",
     "OAuth2PasswordBearerAuth",
+    "OpenIDProvider",
+    "OpenIDProviderStatus",
+    "RemoteJWKSet",
     "Token",
     "UnverifiedToken",
+    "requires_scopes",
 )

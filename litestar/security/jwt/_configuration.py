@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import warnings
+from base64 import b64decode
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from litestar.di import Provide
 from litestar.exceptions import ImproperlyConfiguredException, LitestarWarning
@@ -14,9 +17,11 @@ from litestar.security.jwt.keys import (
     ASYMMETRIC_ALGORITHMS,
     SYMMETRIC_ALGORITHMS,
     UnusableKeyError,
+    algorithms_of,
     fitting,
     identified,
     is_key,
+    is_mixture,
     single_keys,
 )
 from litestar.security.jwt.middleware import JWTAuthenticationMiddleware, JWTCookieAuthenticationMiddleware
@@ -97,8 +102,7 @@ def _check_algorithms(algorithms: Sequence[str]) -> None:
             jwt.get_algorithm_by_name(name)
         except NotImplementedError as e:
             raise ImproperlyConfiguredException(f"Unknown algorithm {name!r}") from e
-    if SYMMETRIC_ALGORITHMS.intersection(algorithms) and ASYMMETRIC_ALGORITHMS.intersection(algorithms):
-        # RFC 8725, section 2.1: a public key is no secret, whoever has it could sign with it.
+    if is_mixture(algorithms):
         raise ImproperlyConfiguredException("HMAC and asymmetric algorithms cannot be accepted by the same backend")
 
 
@@ -137,20 +141,35 @@ def _is_ours(backend: BaseJWTAuth[Any, Any]) -> bool:
 def _check_verifying(key: Any, algorithms: tuple[str, ...] | None) -> None:
     if not is_key(key):
         raise ImproperlyConfiguredException(f"{type(key).__name__} is not a key")
-    for single in single_keys(key):
-        names = natural_algorithms(single) if algorithms is None else algorithms
-        if not any(_verifies(single, name) for name in names):
-            raise UnusableKeyError(f"it is not one for {' or '.join(names)}")
+    names = natural_algorithms(key) if algorithms is None else algorithms
+    unfit = [single for single in single_keys(key) if not any(_verifies(single, name) for name in names)]
+    # Of a key set as providers publish it, what is for other purposes is left alone.
+    if unfit and not (isinstance(key, jwt.PyJWKSet) and len(unfit) < len(key.keys)):
+        for single in unfit:
+            if isinstance(single, jwt.PyJWK) and single.algorithm_name in ASYMMETRIC_ALGORITHMS:
+                algorithms_of(single.key)  # may have more to say
+        raise UnusableKeyError(f"it is not one for {' or '.join(names)}")
 
 
 def _verifies(key: SingleKey, algorithm: str) -> bool:
     usable = fitting(key, algorithm)
     if usable and algorithm in SYMMETRIC_ALGORITHMS:
+        secret = cast("str | bytes", getattr(key, "key", key))
+        _refuse_bare_public_key(secret)
         try:
-            jwt.get_algorithm_by_name(algorithm).prepare_key(getattr(key, "key", key))
+            jwt.get_algorithm_by_name(algorithm).prepare_key(secret)
         except jwt.InvalidKeyError as e:
             raise UnusableKeyError(str(e)) from e
     return bool(usable)
+
+
+def _refuse_bare_public_key(secret: str | bytes) -> None:
+    """Tell a PEM without its first and last line, as Keycloak for one shows it, from a secret. PyJWT knows those with."""
+    try:
+        load_der_public_key(b64decode(secret))
+    except (ValueError, UnsupportedAlgorithm):
+        return
+    raise UnusableKeyError("a public key is no secret. With the first and last line of a PEM it can verify")
 
 
 def signer(backend: BaseJWTAuth[Any, Any]) -> tuple[SingleKey, str]:

@@ -28,21 +28,26 @@ from litestar.utils.helpers import unwrap_partial
 from litestar.utils.signature import ParsedSignature
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from litestar import Litestar
     from litestar.connection import ASGIConnection
     from litestar.di import Provide
-    from litestar.types import Scope
+    from litestar.handlers import HTTPRouteHandler
+    from litestar.openapi.spec import SecurityRequirement
+    from litestar.types import Guard, Scope
     from litestar.typing import FieldDefinition
 
 __all__ = (
     "Factory",
+    "guards_of",
     "is_declared_by",
     "layered_dependencies",
     "name_of",
     "refuse_body",
     "registered_handlers",
+    "security_of",
+    "set_security",
 )
 
 _BODY: Final = frozenset({"body", "data"})
@@ -232,6 +237,21 @@ def layered_dependencies(handler: BaseRouteHandler) -> Mapping[str, Provide]:
     return cast("Mapping[str, Provide]", handler.dependencies if _IS_MERGED else handler.resolve_dependencies())
 
 
+def guards_of(handler: BaseRouteHandler) -> Sequence[Guard]:
+    """Return the guards of a route handler and of its layers."""
+    return cast("Sequence[Guard]", handler.guards if _IS_MERGED else handler.resolve_guards())
+
+
+def security_of(handler: HTTPRouteHandler) -> Sequence[SecurityRequirement]:
+    """Return the security requirements of a route handler and of its layers."""
+    return cast("Sequence[SecurityRequirement]", handler.security if _IS_MERGED else handler.resolve_security())
+
+
+def set_security(handler: Any, requirements: Sequence[SecurityRequirement]) -> None:
+    """Have the OpenAPI document show other security requirements for a registered route handler."""
+    setattr(handler, "security" if _IS_MERGED else "_resolved_security", requirements)
+
+
 def _layered_parameters(handler: Any) -> Mapping[str, FieldDefinition]:
     return cast(
         "Mapping[str, FieldDefinition]",
@@ -256,7 +276,7 @@ def _finalize_version_2(
 ) -> None:
     if hasattr(provide, "signature_model"):
         return
-    function = unwrap_partial(provide.dependency)
+    function: Any = unwrap_partial(provide.dependency)
     provide.parsed_fn_signature = ParsedSignature.from_fn(function, signature_namespace)
     provide.signature_model = SignatureModel.create(
         dependency_name_set=dependency_keys,

@@ -13,6 +13,7 @@ from litestar.security.jwt.keys import (
     UnusableKeyError,
     algorithms_of,
     is_key,
+    is_mixture,
     load_key,
 )
 
@@ -90,7 +91,7 @@ def natural_algorithms(key: Any) -> tuple[str, ...]:
         One algorithm for each kind of key. None for a provider whose keys are not known beforehand.
 
     Raises:
-        UnusableKeyError: If a key cannot be used with any algorithm.
+        UnusableKeyError: If a key cannot be used with any algorithm, or not all with the same kind.
     """
     if isinstance(key, StaticKey):
         return natural_algorithms(key.key)
@@ -102,7 +103,10 @@ def natural_algorithms(key: Any) -> tuple[str, ...]:
     if isinstance(key, jwt.PyJWK):
         return (key.algorithm_name,)
     if isinstance(key, (Sequence, jwt.PyJWKSet)):
-        return tuple(dict.fromkeys(name for k in _members(key) for name in natural_algorithms(k)))
+        names = tuple(dict.fromkeys(name for k in _members(key) for name in natural_algorithms(k)))
+        if is_mixture(names):
+            raise UnusableKeyError("secrets and public keys cannot be used together")
+        return names
     if callable(key):
         return ()
     possible = algorithms_of(key)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
-from inspect import isawaitable
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakValueDictionary
@@ -25,7 +25,7 @@ from litestar.security.jwt.keys import ASYMMETRIC_ALGORITHMS, UnusableKeyError, 
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+    from collections.abc import AsyncIterator, Callable, Collection
     from typing import Self
 
     from litestar.config.app import AppConfig
@@ -440,7 +440,7 @@ class _Installation:
         """Return the key provider of a connection, for the route handler that asks for it."""
         try:
             bound = self._keys_of(scope["path_params"]).provider_for(ASGIConnection(scope))
-            if isawaitable(bound):
+            if isinstance(bound, Awaitable):
                 bound = await bound
         except ImproperlyConfiguredException as e:
             _logger.error("There is no key provider: %s", e.detail)

@@ -22,6 +22,7 @@ from litestar.security.jwt._configuration import (
     signer,
 )
 from litestar.security.jwt._sources import KeySource
+from litestar.security.jwt.guards import DocumentedScopes
 from litestar.security.jwt.keys import UnusableKeyError
 from litestar.security.jwt.middleware import JWTAuthenticationMiddleware, JWTCookieAuthenticationMiddleware
 from litestar.security.jwt.token import Token
@@ -97,7 +98,7 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
     """What all backends that authenticate by a JSON Web Token have in common: their options, and issuing tokens."""
 
     token_secret: Key | None = field(default=None, repr=False)
-    """The key that tokens are signed with: a secret, or a private key. Of several, the first signs.
+    """The key that tokens are signed with, a secret or a private key. Of several, the first signs.
 
     Without a ``key_provider`` it verifies too, all of several do, and a public key will do if the application signs nothing.
     Keep it out of the source, in the environment for example.
@@ -157,7 +158,7 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
     of. An empty sequence says that this is intended.
     """
     accepted_issuers: Sequence[str] | Callable[[str], bool] | None = None
-    """Accept tokens of these issuers only: their names, or a function that tells.
+    """Accept tokens of these issuers only. Either their names, or a function that tells.
 
     By default any issuer, or the one that an :class:`OpenIDProvider` or :class:`IssuerKeyProvider` was made for.
     """
@@ -183,8 +184,11 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
     started and closed with the application.
     """
     key_provider_name: str = "key_provider"
-    """Name of the dependency that the provider becomes: route handlers can ask for it, and routers, controllers and route handlers
-    can override it. If another backend of the application has taken that name, neither is possible with this one."""
+    """Name of the dependency that the provider becomes.
+
+    Route handlers can ask for it, and routers, controllers and route handlers can override it. If another backend of the
+    application has taken that name, neither is possible with this one.
+    """
     leeway: float | timedelta = 0
     """Seconds that the clocks of issuer and application may be apart when ``exp``, ``nbf`` and ``iat`` are verified."""
     accepted_types: Sequence[str] | None = None
@@ -193,9 +197,13 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
     max_token_length: int = MAX_TOKEN_LENGTH
     """Refuse longer tokens unseen. In characters."""
 
+    # Fields whose place among the positional arguments makes them look optional.
+    _required = frozenset({"retrieve_user_handler"})
+
     def __post_init__(self) -> None:
-        if self.retrieve_user_handler is None:
-            raise TypeError("missing required argument: 'retrieve_user_handler'")
+        for name in self._required:
+            if getattr(self, name) is None:
+                raise TypeError(f"missing required argument: {name!r}")
         super().__post_init__()
         if self.revoked_token_handler is not None:
             self.revoked_token_handler = ensure_async_callable(cast("Any", self.revoked_token_handler))
@@ -216,6 +224,8 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
             ImproperlyConfiguredException: If the application has a dependency of the name of the key provider.
         """
         app_config = super().on_app_init(app_config)
+        if (openapi := app_config.openapi_config) is not None:
+            app_config.plugins.append(DocumentedScopes(self.openapi_security_scheme_name, openapi.security))
         if (source := self._key_source()) is not None:
             source.install(app_config)
         return app_config
@@ -234,7 +244,15 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         )
 
     def _components(self, scheme: SecurityScheme) -> Components:
+        if scheme.type == "http" and self.key_provider is not None:
+            scheme = self._provided_scheme()
         return Components(security_schemes={self.openapi_security_scheme_name: scheme})
+
+    def _provided_scheme(self) -> SecurityScheme:
+        """Describe tokens that others issue, with the fields that OpenAPI has for this type of scheme, and no others."""
+        if (url := getattr(self.key_provider, "openid_connect_url", None)) is not None:
+            return SecurityScheme(type="openIdConnect", open_id_connect_url=url, description=self.description)
+        return SecurityScheme(type="http", scheme="Bearer", bearer_format="JWT", description=self.description)
 
     @property
     def security_requirement(self) -> SecurityRequirement:
@@ -369,8 +387,8 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
             **kwargs: Values for further fields of ``token_cls``.
 
         Returns:
-            The token in compact serialization. With a private key, its header names the key by a ``kid``: the key's own, or
-            else its thumbprint (`RFC 7638 <https://datatracker.ietf.org/doc/html/rfc7638>`_).
+            The token in compact serialization. With a private key, its header names the key by a ``kid``, which is the key's
+            own, or else its thumbprint (`RFC 7638 <https://datatracker.ietf.org/doc/html/rfc7638>`_).
 
         Raises:
             ImproperlyConfiguredException: If there is no ``token_secret``, or it cannot sign.
@@ -401,7 +419,7 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         """
         schemes = self.openapi_components.security_schemes or {}
         scheme = schemes.get(self.openapi_security_scheme_name)
-        return f"{scheme.scheme} {encoded_token}" if isinstance(scheme, SecurityScheme) else encoded_token
+        return f"{scheme.scheme or 'Bearer'} {encoded_token}" if isinstance(scheme, SecurityScheme) else encoded_token
 
 
 @_backend()
@@ -499,17 +517,14 @@ class OAuth2Login:
 class OAuth2PasswordBearerAuth(_CookieAuth[UserType, TokenT]):
     """Authentication by a token in a request header or a cookie, issued to OAuth 2.0 clients for a user's password."""
 
+    _required = frozenset({"token_url", "retrieve_user_handler"})
+
     token_url: str = cast("str", None)
     """URL of the route that issues tokens. Required."""
     oauth_scopes: dict[str, str] | None = None
     """Scopes that tokens can have, with their descriptions."""
     description: str = "OAUTH2 password bearer authentication and authorization."
     authentication_middleware_class: type[JWTCookieAuthenticationMiddleware] = JWTCookieAuthenticationMiddleware  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def __post_init__(self) -> None:
-        if self.token_url is None:
-            raise TypeError("missing required argument: 'token_url'")
-        super().__post_init__()
 
     @property
     def oauth_flow(self) -> OAuthFlow:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from litestar.security.jwt.unverified import UnverifiedToken
 
 __all__ = (
+    "ALGORITHMS",
     "ASYMMETRIC_ALGORITHMS",
     "SYMMETRIC_ALGORITHMS",
     "Key",
@@ -41,6 +42,7 @@ __all__ = (
     "fitting",
     "identified",
     "is_key",
+    "is_mixture",
     "load_key",
     "provider_error",
     "public_half",
@@ -55,7 +57,7 @@ PrivateKey: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519Private
 SingleKey: TypeAlias = str | bytes | PublicKey | PrivateKey | jwt.PyJWK
 
 Key: TypeAlias = SingleKey | jwt.PyJWKSet | Sequence[SingleKey]
-"""Whatever can verify a signature: a shared secret or a PEM as ``str`` or ``bytes``, a public or private key of
+"""Whatever can verify a signature. A shared secret or a PEM as ``str`` or ``bytes``, a public or private key of
 ``cryptography``, a :class:`jwt.PyJWK`, a :class:`jwt.PyJWKSet`, or a sequence of keys."""
 
 SYMMETRIC_ALGORITHMS: Final = frozenset({"HS256", "HS384", "HS512"})
@@ -63,8 +65,9 @@ _RSA_ALGORITHMS: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384",
 _EC_ALGORITHMS: Final = {"secp256r1": "ES256", "secp256k1": "ES256K", "secp384r1": "ES384", "secp521r1": "ES512"}
 _EDDSA: Final = frozenset({"EdDSA"})
 ASYMMETRIC_ALGORITHMS: Final = _RSA_ALGORITHMS | frozenset(_EC_ALGORITHMS.values()) | _EDDSA
+ALGORITHMS: Final = SYMMETRIC_ALGORITHMS | ASYMMETRIC_ALGORITHMS
 
-# RFC 7518, section 3.3, and the largest modulus that OpenSSL verifies with.
+# RFC 8725, section 3.5, with RFC 7518, section 3.3, and the largest modulus that OpenSSL verifies with.
 _MIN_RSA_BITS: Final = 2048
 _MAX_RSA_BITS: Final = 16_384
 _MAX_CANDIDATES: Final = 8
@@ -251,8 +254,18 @@ def is_key(value: Any) -> bool:
     return isinstance(value, (str, bytes, jwt.PyJWK, jwt.PyJWKSet, *_PUBLIC_KEYS, *_PRIVATE_KEYS))
 
 
+def is_mixture(algorithms: Collection[str]) -> bool:
+    """Tell whether some algorithms take secrets and others public keys.
+
+    Accepted together, they let a public key be taken for a secret: whoever has it could sign with it (RFC 8725, section 2.1).
+    """
+    return not SYMMETRIC_ALGORITHMS.isdisjoint(algorithms) and not ASYMMETRIC_ALGORITHMS.isdisjoint(algorithms)
+
+
 def single_keys(key: Key) -> Sequence[SingleKey]:
     """Return the keys of a sequence or a set, or the one key as the only one."""
+    if isinstance(key, (tuple, list)):
+        return key
     if isinstance(key, jwt.PyJWKSet):
         return cast("Sequence[SingleKey]", key.keys)
     return key if isinstance(key, Sequence) and not isinstance(key, (str, bytes)) else (key,)
@@ -260,6 +273,9 @@ def single_keys(key: Key) -> Sequence[SingleKey]:
 
 def candidates(key: Key, token: UnverifiedToken) -> Sequence[SingleKey]:
     """Choose those of a provider's or an application's keys that may verify a token.
+
+    Keys that the token brings along or points to, by ``jwk``, ``jku``, ``x5c`` or ``x5u``, are never looked at (RFC 8725,
+    section 3.10).
 
     Args:
         key: A key or several.
@@ -271,16 +287,22 @@ def candidates(key: Key, token: UnverifiedToken) -> Sequence[SingleKey]:
     Raises:
         UnusableKeyError: If a PEM cannot be read.
     """
+    if isinstance(key, jwt.PyJWK):
+        return _of_jwk(key, token.algorithm)
     keys = single_keys(key)
-    if token.kid is not None and not isinstance(key, jwt.PyJWK):
-        named = [k for k in keys if isinstance(k, jwt.PyJWK) and k.key_id == token.kid]
+    if token.kid is not None:
+        named: list[SingleKey] = [k for k in keys if isinstance(k, jwt.PyJWK) and k.key_id == token.kid]
         keys = named or [k for k in keys if not (isinstance(k, jwt.PyJWK) and k.key_id)]
-    usable = (k for single in keys for k in fitting(single, token.algorithm))
-    return list(islice(usable, _MAX_CANDIDATES))
+    found: list[SingleKey] = []
+    for single in keys:
+        found += fitting(single, token.algorithm)
+    return found[:_MAX_CANDIDATES]
 
 
 def fitting(key: SingleKey, algorithm: str) -> Sequence[SingleKey]:
     """Return a key in the form that verifies signatures of an algorithm, or nothing if it does not do that.
+
+    A key is for one algorithm, or for those of its kind, whatever a token says (RFC 8725, section 3.1).
 
     Args:
         key: The key.
@@ -299,17 +321,29 @@ def fitting(key: SingleKey, algorithm: str) -> Sequence[SingleKey]:
     return (key,) if algorithm in algorithms_of(key) else ()
 
 
+@lru_cache(maxsize=256)
 def _of_jwk(key: jwt.PyJWK, algorithm: str) -> Sequence[SingleKey]:
     declared = jwk_members(key)
     # The public half of a key that may sign may verify.
     if declared.get("use", "sig") != "sig" or not {"sign", "verify"}.intersection(declared.get("key_ops", ("verify",))):
         return ()
     if key.algorithm_name == algorithm:
-        return (key,)
+        if algorithm in ASYMMETRIC_ALGORITHMS and algorithm not in _algorithms_of_jwk(key):
+            return ()
+        # PyJWT takes the public half of all private keys but those of RSA.
+        return (key.key.public_key(),) if isinstance(key.key, RSAPrivateKey) else (key,)
     # PyJWT takes an RSA key that declares no algorithm for one of RS256 alone.
-    if "alg" not in declared and key.algorithm_name == "RS256" and algorithm in _RSA_ALGORITHMS:
-        return (key.key,)
+    if "alg" not in declared and key.algorithm_name == "RS256" and algorithm in _algorithms_of_jwk(key):
+        return (public_half(key.key),)
     return ()
+
+
+def _algorithms_of_jwk(key: jwt.PyJWK) -> frozenset[str]:
+    """Return no algorithm for a key that cannot be used: others publish it, and tokens may name it."""
+    try:
+        return algorithms_of(key.key)
+    except UnusableKeyError:
+        return frozenset()
 
 
 def jwk_members(key: jwt.PyJWK) -> Mapping[str, Any]:
@@ -361,6 +395,9 @@ def algorithms_of(key: Any) -> frozenset[str]:
     if isinstance(key, (RSAPublicKey, RSAPrivateKey)):
         if not _MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS:
             raise UnusableKeyError(f"RSA key of {key.key_size} bit, {_MIN_RSA_BITS} to {_MAX_RSA_BITS} are accepted")
+        public = key.public_key() if isinstance(key, RSAPrivateKey) else key
+        if public.public_numbers().n % 2 == 0:
+            raise UnusableKeyError("RSA key with an even modulus")
         return _RSA_ALGORITHMS
     if isinstance(key, (EllipticCurvePublicKey, EllipticCurvePrivateKey)):
         if (algorithm := _EC_ALGORITHMS.get(key.curve.name)) is None:

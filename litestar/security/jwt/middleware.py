@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from inspect import isawaitable
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from jwt.exceptions import InvalidTokenError
@@ -15,7 +15,7 @@ from litestar.security.jwt.token import Token
 from litestar.security.jwt.unverified import MAX_TOKEN_LENGTH, UnverifiedToken
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import timedelta
 
     from litestar.connection import ASGIConnection
@@ -197,14 +197,14 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
     ) -> Token:
         token = _unverified(encoded_token, source.checked)
         bound = source.provider_for(connection)
-        if isawaitable(bound):
+        if isinstance(bound, Awaitable):
             bound = await bound
         if token.algorithm not in bound.algorithms:
             raise NotAuthorizedException("Invalid token")
         self._check_type(token)
         try:
             key = bound.provider(token)
-            if isawaitable(key):
+            if isinstance(key, Awaitable):
                 key = await key
         except Exception as e:
             if (error := provider_error(e)) is e:

@@ -2,20 +2,27 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence  # noqa: TC003
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from inspect import isawaitable, iscoroutine
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 import jwt
 import msgspec
 
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
-from litestar.security.jwt.keys import KeyNotFoundError, UnusableKeyError, candidates, provider_error, signing_key
-from litestar.security.jwt.unverified import UnverifiedToken
+from litestar.security.jwt.keys import (
+    ALGORITHMS,
+    KeyNotFoundError,
+    UnusableKeyError,
+    candidates,
+    provider_error,
+    signing_key,
+)
+from litestar.security.jwt.unverified import UnverifiedToken, parse_claims, parsed
 
 if TYPE_CHECKING:
     from typing import Self
@@ -45,8 +52,21 @@ class JWTDecodeOptions(TypedDict, total=False):
     require: list[str]
 
 
+class _Verifier(jwt.PyJWT):
+    """PyJWT, with a stricter and faster parser for the claims."""
+
+    def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
+        return parse_claims(decoded["payload"])
+
+
+# It does not know the algorithms that applications have registered with PyJWT.
+_verifier: Final = _Verifier()
+
+
 def _to_seconds(value: datetime) -> datetime:
     """Drop what a NumericDate of a token does not hold: fractions of a second, and time zones other than UTC."""
+    if value.tzinfo is UTC and not value.microsecond:
+        return value
     return (value if value.tzinfo is None else value.astimezone(UTC)).replace(microsecond=0)
 
 
@@ -55,17 +75,17 @@ class Token:
     """The claims of a JSON Web Token."""
 
     exp: datetime
-    """Expiration: when the token ceases to be valid."""
+    """Expiration, when the token ceases to be valid."""
     sub: str
-    """Subject: whom the token is about, as a rule the ID of a user."""
+    """Subject, whom the token is about. As a rule the ID of a user."""
     iat: datetime = field(default_factory=lambda: _to_seconds(datetime.now(UTC)))
-    """Issued at: when the token was made. Now, if not set."""
+    """Issued at, when the token was made. Now, if not set."""
     iss: str | None = field(default=None)
-    """Issuer: who made the token."""
+    """Issuer, who made the token."""
     aud: str | Sequence[str] | None = field(default=None)
-    """Audience: whom the token was made for."""
+    """Audience, whom the token was made for."""
     jti: str | Sequence[str] | None = field(default=None)
-    """JWT ID: what tells this token from all others of its issuer."""
+    """JWT ID, what tells this token from all others of its issuer."""
     extras: dict[str, Any] = field(default_factory=dict)
     """Claims that the token class has no field for."""
 
@@ -111,13 +131,15 @@ class Token:
             jwt.exceptions.InvalidTokenError: If the token is not valid.
             UnusableKeyError: If the key cannot be used.
         """
-        token = UnverifiedToken(encoded_token)
-        if token.algorithm not in algorithms:
+        token = parsed(encoded_token)
+        # RFC 8725, sections 3.1 and 3.2. What nobody signed is no token, even if somebody accepts it.
+        if token.algorithm not in algorithms or token.algorithm.lower() == "none":
             raise jwt.InvalidAlgorithmError("Algorithm not accepted")
         failure: jwt.InvalidTokenError = jwt.InvalidSignatureError("No key fits")
+        decode = _verifier.decode if token.algorithm in ALGORITHMS else jwt.decode
         for key in candidates(secret, token):
             try:
-                return jwt.decode(
+                return decode(
                     encoded_token,
                     cast("Any", key),
                     [token.algorithm],
@@ -173,6 +195,7 @@ class Token:
             ImproperlyConfiguredException: If the key cannot be used, or the provider is asynchronous.
             ValueError: If ``strict_audience`` is set without exactly one audience.
         """
+        # RFC 8725, sections 3.8 and 3.9. PyJWT compares, and looks at no audience or issuer of its own accord.
         options: JWTDecodeOptions = {"verify_aud": bool(audience), "verify_iss": bool(issuer)}
         if require_claims:
             options["require"] = list(require_claims)
@@ -187,9 +210,10 @@ class Token:
         # Overrides of ``decode_payload`` that were written before these arguments existed do not know them.
         further: dict[str, Any] = {"leeway": leeway} if leeway else {}
         try:
+            token = UnverifiedToken(encoded_token) if callable(secret) else None
             payload = cls.decode_payload(
                 encoded_token=encoded_token,
-                secret=_ask(secret, encoded_token, algorithms) if callable(secret) else secret,
+                secret=cast("Key", secret) if token is None else _ask(cast("KeyProvider", secret), token, algorithms),
                 algorithms=algorithms,
                 audience=audience,
                 issuer=cast("Sequence[str]", _Accepted(issuer)) if callable(issuer) else issuer,
@@ -259,15 +283,14 @@ class _Accepted:
         return self._accepts(issuer)
 
 
-def _ask(provider: KeyProvider, encoded_token: str, algorithms: list[str]) -> Key:
-    token = UnverifiedToken(encoded_token)
+def _ask(provider: KeyProvider, token: UnverifiedToken, algorithms: list[str]) -> Key:
     if token.algorithm not in algorithms:  # before anything that may cost more
         raise jwt.InvalidAlgorithmError("Algorithm not accepted")
     try:
         key = provider(token)
     except Exception as e:
         raise provider_error(e) from e
-    if isawaitable(key):
+    if isinstance(key, Awaitable):
         if iscoroutine(key):
             key.close()
         raise ImproperlyConfiguredException(

@@ -5,14 +5,15 @@ from base64 import urlsafe_b64decode
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import ref
 
 import msgspec
 from jwt.exceptions import DecodeError, InvalidAlgorithmError, InvalidTokenError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
-__all__ = ("MAX_TOKEN_LENGTH", "UnverifiedToken")
+__all__ = ("MAX_TOKEN_LENGTH", "UnverifiedToken", "parse_claims", "parsed")
 
 MAX_TOKEN_LENGTH: Final = 16_384
 """Characters of the longest token that a backend looks at by default."""
@@ -40,19 +41,21 @@ class UnverifiedToken:
     as the header, and no extension that a verifier would have to understand. The claims are looked at on demand only.
     """
 
-    __slots__ = ("_claims", "_payload", "algorithm", "checked", "encoded", "header", "kid")
+    __slots__ = ("__weakref__", "_claims", "_payload", "algorithm", "checked", "encoded", "header", "kid")
 
     algorithm: str
     """Value of the ``alg`` header parameter."""
     checked: Collection[str]
-    """What the caller compares with its own configuration, so that a provider may leave it alone: any of ``alg`` and
-    ``iss``. Empty unless a backend was given ``algorithm`` or ``accepted_issuers``."""
+    """What the caller compares with its own configuration, so that a provider may leave it alone.
+
+    Any of ``alg`` and ``iss``. Empty unless a backend was given ``algorithm`` or ``accepted_issuers``.
+    """
     encoded: str
     """The token as it was received."""
     header: Mapping[str, Any]
     """The JOSE header."""
     kid: str | None
-    """Value of the ``kid`` header parameter: the ID of the key the token claims to be signed with."""
+    """Value of the ``kid`` header parameter, the ID of the key the token claims to be signed with."""
 
     def __init__(self, encoded: str, *, checked: Collection[str] = ()) -> None:
         """Take a token apart.
@@ -69,6 +72,7 @@ class UnverifiedToken:
         self.encoded = encoded
         self.checked = checked
         self._claims: dict[str, Any] | None = None
+        _latest[0] = ref(self)
 
     @property
     def claims(self) -> dict[str, Any]:
@@ -78,7 +82,7 @@ class UnverifiedToken:
             jwt.exceptions.InvalidTokenError: If the payload is not a JSON object.
         """
         if self._claims is None:
-            self._claims = _parse_claims(self._payload)
+            self._claims = parse_claims(_decode_segment(self._payload))
         return self._claims
 
     @property
@@ -160,11 +164,41 @@ def _no_constant(_: str) -> Any:
     raise ValueError("Not JSON")
 
 
-def _parse_claims(segment: str) -> dict[str, Any]:
+def parse_claims(payload: bytes) -> dict[str, Any]:
+    """Parse the payload of a token.
+
+    Args:
+        payload: The payload.
+
+    Returns:
+        The claims.
+
+    Raises:
+        jwt.exceptions.InvalidTokenError: If the payload is not a JSON object in UTF-8 (`RFC 8259, section 8
+            <https://datatracker.ietf.org/doc/html/rfc8259#section-8>`_). Python's own parser takes more than that, such as
+            text that is not Unicode and numbers that are none.
+    """
     try:
-        claims = msgspec.json.decode(_decode_segment(segment))
+        claims = msgspec.json.decode(payload)
     except (ValueError, RecursionError) as e:
         raise DecodeError("Payload is not JSON") from e
     if not isinstance(claims, dict):
         raise DecodeError("Payload is not a JSON object")
     return claims
+
+
+# What was parsed last, for as long as somebody has a use for it.
+_latest: list[Callable[[], UnverifiedToken | None]] = [lambda: None]
+
+
+def parsed(encoded: str) -> UnverifiedToken:
+    """Return what is known of a token that was just taken apart, to find its key by, without doing that again.
+
+    Args:
+        encoded: The token.
+
+    Raises:
+        jwt.exceptions.InvalidTokenError: If the token is malformed, or asks for an extension.
+    """
+    latest = _latest[0]()
+    return latest if latest is not None and latest.encoded is encoded else UnverifiedToken(encoded)

@@ -232,6 +232,18 @@ def test_issuer_is_accepted_by_name_or_by_a_function(issuer: Any, accepted: bool
             Token.decode(refused, SECRET, "HS256", issuer=issuer)
 
 
+def test_function_that_fails_on_an_issuer_does_not_accept_it() -> None:
+    encoded = signed({"sub": "ann", "exp": NOW + 9999, "iat": NOW, "iss": "a"})
+    with pytest.raises(NotAuthorizedException):
+        Token.decode(encoded, SECRET, "HS256", issuer=lambda name: int(name) > 5)
+
+
+@pytest.mark.parametrize("algorithm", ["RSA-OAEP", "none", "HS256", "RS1"])
+def test_published_key_for_another_algorithm_is_not_used(algorithm: str, issuer: LocalIssuer) -> None:
+    with pytest.raises(UnusableKeyError, match="unsupported 'alg'"):
+        VerificationKey({**issuer.jwks["keys"][0], "alg": algorithm})
+
+
 @pytest.mark.parametrize(("audience", "accepted"), [("a", True), (["a"], True), ("b", False)])
 def test_strict_audience_takes_one_value(audience: Any, accepted: bool) -> None:
     encoded = signed({"sub": "ann", "exp": NOW + 9999, "iat": NOW, "aud": "a"})
@@ -499,12 +511,13 @@ def test_published_key_has_to_be_for_verifying(operations: Any, issuer: LocalIss
         VerificationKey({**issuer.jwks["keys"][0], "key_ops": operations})
 
 
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 def test_weak_jwk_verifies_nothing() -> None:
-    weak = LocalIssuer(keys=[rsa.generate_private_key(65537, 2048)])
     members = jwt.get_algorithm_by_name("RS256").to_jwk(rsa.generate_private_key(65537, 1024), as_dict=True)
-    encoded = jwt.encode({"sub": "ann", "exp": NOW + 9999, "iat": NOW}, jwt.PyJWK(members).key, "RS256")
-    for key in (jwt.PyJWK(members), [jwt.PyJWK(members), weak.pyjwk]):
-        with pytest.raises((NotAuthorizedException, ImproperlyConfiguredException)):
+    weak = jwt.PyJWK(members)
+    encoded = jwt.encode({"sub": "ann", "exp": NOW + 9999, "iat": NOW}, weak.key, "RS256")
+    for key in (weak, [weak, LocalIssuer().pyjwk]):
+        with pytest.raises(NotAuthorizedException):
             Token.decode(encoded, key, "RS256")
 
 
