@@ -11,6 +11,7 @@ from litestar.security.jwt.issuers import IssuerKeyProvider
 from litestar.security.jwt.jwks import JWKSetStatus, RemoteJWKSet
 from litestar.security.jwt.keys import Key, KeyNotFoundError, KeyProvider, KeysUnavailableError
 from litestar.security.jwt.middleware import JWTAuthenticationMiddleware, JWTCookieAuthenticationMiddleware
+from litestar.security.jwt.publishing import create_jwks_handler
 from litestar.security.jwt.token import Token
 from litestar.security.jwt.unverified import UnverifiedToken
 
@@ -33,5 +34,6 @@ __all__ = (
     "RemoteJWKSet",
     "Token",
     "UnverifiedToken",
+    "create_jwks_handler",
     "requires_scopes",
 )

@@ -358,6 +358,8 @@ def test_backend_keeps_no_app_alive(issuer: LocalIssuer) -> None:
         with TestClient(app) as client:
             assert client.get("/", headers=issuer.auth_header()).status_code == 200
         apps.append(weakref.ref(app))
-        del app, client
+        if clear := getattr(app.asgi_router.handle_routing, "cache_clear", None):
+            clear()  # the router of Litestar 2.24 remembers itself
+        del app, client, clear
     gc.collect()
     assert [app() for app in apps] == [None, None]

@@ -151,7 +151,9 @@ def test_certificate_cannot_be_configured_as_a_secret() -> None:
 
 
 @pytest.mark.parametrize("given", ["token_secret", "key_provider"])
-@pytest.mark.parametrize("public", [RSA_KEY.public_key(), pem(RSA_KEY), jwt.PyJWK(public_jwk(RSA_KEY))])
+@pytest.mark.parametrize(
+    "public", [RSA_KEY.public_key(), pem(RSA_KEY), jwt.PyJWK(public_jwk(RSA_KEY))], ids=["object", "PEM", "JWK"]
+)
 def test_secrets_and_public_keys_are_not_used_together(given: str, public: Any) -> None:
     with pytest.raises(ImproperlyConfiguredException, match="secrets and public keys"):
         backend(**{"key_provider": None, given: ["a secret of 32 bytes, or even more", public]})

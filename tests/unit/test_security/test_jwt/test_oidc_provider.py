@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import subprocess
-import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -26,6 +22,7 @@ from litestar import Litestar
 from litestar.security.jwt import JWTAuth, KeysUnavailableError, OpenIDProvider, Token
 from litestar.testing import TestClient
 from tests.unit.test_security.test_jwt.injected import retrieve_user, whoami
+from tests.unit.test_security.test_jwt.node_packages import installed_package, program
 from tests.unit.test_security.test_jwt.remote import Clock
 
 # One worker runs them all, so that the package is installed once.
@@ -35,6 +32,7 @@ SOURCES = Path(__file__).parent / "oidc_provider"
 API = "https://api.example"
 ALGORITHMS = ["RS256", "PS256", "ES256", "EdDSA"]
 SECONDS = 30
+OLDEST_NODE = 20
 
 
 class CertifiedProvider:
@@ -89,39 +87,17 @@ def private_jwk(algorithm: str, key: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
-    return str(shutil.which("node"))
+    program("npm")
+    node = program("node")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if int(version.removeprefix("v").partition(".")[0]) < OLDEST_NODE:
+        pytest.skip(f"oidc-provider needs Node {OLDEST_NODE}, this is {version}")
+    return node
 
 
 @pytest.fixture(scope="module")
 def installed(node: str, pytestconfig: pytest.Config) -> Path:
-    """Install the package out of the tree, once for each version of what is there."""
-    sources = sorted(path for path in SOURCES.iterdir() if path.suffix in {".js", ".json"})
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    target = pytestconfig.rootpath / "build" / "node" / f"oidc-provider-{digest[:16]}"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            fresh = Path(scratch, "fresh")
-            fresh.mkdir()
-            for path in sources:
-                shutil.copy(path, fresh)
-            npm_ci(fresh)
-            with suppress(OSError):  # another process was first
-                fresh.rename(target)
-    return target
-
-
-def npm_ci(directory: Path) -> None:
-    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    try:
-        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=90)
-    except subprocess.TimeoutExpired:
-        pytest.skip("npm did not install oidc-provider in time")
-    if done.returncode:
-        pytest.skip(f"npm cannot install oidc-provider: {done.stderr.strip()}")
+    return installed_package(SOURCES, pytestconfig.rootpath)
 
 
 @pytest.fixture
@@ -169,7 +145,7 @@ def test_tokens_of_the_provider_are_verified(
     header = jwt.get_unverified_header(token)
     assert (header["alg"], header["typ"]) == (algorithm, "at+jwt")
     assert status_of(token) == 200
-    head, payload, signature = token.split(".")
+    head, _, signature = token.split(".")
     other_payload = certified.token(algorithm).split(".")[1]
     assert status_of(f"{head}.{other_payload}.{signature}") == 401
     assert status_of(certified.token(algorithm, "https://other.example")) == 401
