@@ -1,0 +1,30 @@
+from typing import Any
+
+from litestar import Litestar, Request, get
+from litestar.connection import ASGIConnection
+from litestar.security.jwt import JWTAuth, OpenIDProvider, Token
+
+TENANT_ID = "11111111-1111-1111-1111-111111111111"
+CLIENT_ID = "22222222-2222-2222-2222-222222222222"
+
+
+async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    return token.sub
+
+
+@get("/me")
+async def me(request: Request[str, Token, Any]) -> str:
+    return request.user
+
+
+jwt_auth = JWTAuth[str, Token](
+    retrieve_user_handler=retrieve_user,
+    key_provider=OpenIDProvider(
+        f"https://login.microsoftonline.com/{TENANT_ID}/v2.0",
+        # Servers of Entra ID disagree at times about which keys there are.
+        withdrawn_grace=24 * 60 * 60,
+    ),
+    accepted_audiences=[CLIENT_ID],
+)
+
+app = Litestar([me], on_app_init=[jwt_auth.on_app_init])

@@ -1,0 +1,29 @@
+from typing import Any
+
+from litestar import Litestar, Request, get
+from litestar.connection import ASGIConnection
+from litestar.security.jwt import JWTAuth, OpenIDProvider, Token
+
+CLIENT_ID = "1234567890-example.apps.googleusercontent.com"
+
+
+async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
+    # Anybody can have a Google account. This one has to be of an organization.
+    return token.sub if token.extras.get("hd") == "example.com" else None
+
+
+@get("/me")
+async def me(request: Request[str, Token, Any]) -> str:
+    return request.user
+
+
+jwt_auth = JWTAuth[str, Token](
+    retrieve_user_handler=retrieve_user,
+    key_provider=OpenIDProvider(
+        "https://accounts.google.com",
+        issuer_in_tokens=["https://accounts.google.com", "accounts.google.com"],
+    ),
+    accepted_audiences=[CLIENT_ID],
+)
+
+app = Litestar([me], on_app_init=[jwt_auth.on_app_init])

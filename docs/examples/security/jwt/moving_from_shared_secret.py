@@ -1,0 +1,30 @@
+import os
+from typing import Any
+
+from litestar import Litestar, Request, Response, get, post
+from litestar.connection import ASGIConnection
+from litestar.security.jwt import JWTAuth, Token
+
+
+async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    return token.sub
+
+
+def create_app() -> Litestar:
+    jwt_auth = JWTAuth[str, Token](
+        retrieve_user_handler=retrieve_user,
+        # This was the shared secret. Now it is a private key, as PEM, that only this application has.
+        token_secret=os.environ["JWT_PRIVATE_KEY"],
+        algorithm="RS256",
+        exclude=["/login"],
+    )
+
+    @post("/login")
+    async def login() -> Response[Any]:
+        return jwt_auth.login("alice", send_token_as_response_body=True)
+
+    @get("/me")
+    async def me(request: Request[str, Token, Any]) -> str:
+        return request.user
+
+    return Litestar([login, me], on_app_init=[jwt_auth.on_app_init])

@@ -1,0 +1,39 @@
+from typing import Any
+
+import jwt
+
+from litestar import Litestar, Request, get
+from litestar.connection import ASGIConnection
+from litestar.middleware.authentication import AuthenticationResult
+from litestar.security.jwt import JWTAuth, Token
+from litestar.security.jwt.middleware import JWTAuthenticationMiddleware
+
+client = jwt.PyJWKClient("https://idp.example.com/keys")
+
+
+class RotatingKeyMiddleware(JWTAuthenticationMiddleware):
+    async def authenticate_token(
+        self, encoded_token: str, connection: ASGIConnection[Any, Any, Any, Any]
+    ) -> AuthenticationResult:
+        self.token_secret = client.get_signing_key_from_jwt(encoded_token)  # blocks all other requests
+        return await super().authenticate_token(encoded_token, connection)
+
+
+async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    return token.sub
+
+
+@get("/me")
+async def me(request: Request[str, Token, Any]) -> str:
+    return request.user
+
+
+jwt_auth = JWTAuth[str, Token](
+    retrieve_user_handler=retrieve_user,
+    token_secret="not used",
+    algorithm="RS256",
+    authentication_middleware_class=RotatingKeyMiddleware,
+    accepted_audiences=["my-api"],
+)
+
+app = Litestar([me], on_app_init=[jwt_auth.on_app_init])

@@ -1,0 +1,30 @@
+from pathlib import Path
+from typing import Any
+
+from litestar import Litestar, Request, get
+from litestar.connection import ASGIConnection
+from litestar.security.jwt import JWTAuth, RemoteJWKSet, Token
+from litestar.stores.file import FileStore
+
+
+async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    return token.sub
+
+
+@get("/me")
+async def me(request: Request[str, Token, Any]) -> str:
+    return request.user
+
+
+jwt_auth = JWTAuth[str, Token](
+    retrieve_user_handler=retrieve_user,
+    key_provider=RemoteJWKSet("https://idp.example.com/keys", store="keys"),
+    accepted_issuers=["https://idp.example.com"],
+    accepted_audiences=["my-api"],
+)
+
+app = Litestar(
+    [me],
+    on_app_init=[jwt_auth.on_app_init],
+    stores={"keys": FileStore(Path("keys"), create_directories=True)},
+)
