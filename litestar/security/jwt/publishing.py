@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from jwt import PyJWK
 
-from litestar import Request, Response
+from litestar import Request, Response, get
 from litestar.exceptions import ImproperlyConfiguredException
-from litestar.handlers import HTTPRouteHandler
 from litestar.security.jwt._http import check_url
 from litestar.security.jwt._providers import natural_algorithms
 from litestar.security.jwt.keys import (
@@ -26,6 +25,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_304_NOT_MODIFIED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from litestar.handlers import HTTPRouteHandler
     from litestar.security.jwt.keys import Key, SingleKey
 
 __all__ = ("create_jwks_handler",)
@@ -94,9 +94,8 @@ def create_jwks_handler(
             return Response(b"", status_code=HTTP_304_NOT_MODIFIED, headers=headers)
         return Response(document.body, status_code=HTTP_200_OK, headers=headers, media_type=document.media_type)
 
-    return HTTPRouteHandler(
-        list(documents), http_method="GET", include_in_schema=include_in_schema, opt={exclude_opt_key: True}
-    )(publish_keys)
+    handler = get(list(documents), include_in_schema=include_in_schema, opt={exclude_opt_key: True})
+    return handler(publish_keys)
 
 
 def _published(key: SingleKey, algorithm: str | Sequence[str] | None) -> dict[str, Any]:

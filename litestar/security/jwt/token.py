@@ -210,7 +210,8 @@ class Token:
         # Overrides of ``decode_payload`` that were written before these arguments existed do not know them.
         further: dict[str, Any] = {"leeway": leeway} if leeway else {}
         try:
-            token = UnverifiedToken(encoded_token) if callable(secret) else None
+            checked = ("alg", "iss") if issuer else ("alg",)
+            token = UnverifiedToken(encoded_token, checked=checked) if callable(secret) else None
             payload = cls.decode_payload(
                 encoded_token=encoded_token,
                 secret=cast("Key", secret) if token is None else _ask(cast("KeyProvider", secret), token, algorithms),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -114,6 +115,6 @@ def test_key_set_is_for_one_algorithm(internet: Internet, load: Load) -> None:
 def test_tests_of_an_application_pass_without_its_provider() -> None:
     path = Path(str(docs.examples.security.jwt.__file__)).parent / "testing_an_app.py"
     root = path.parents[4]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
+    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", str(path)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert "2 passed" in done.stdout, done.stdout

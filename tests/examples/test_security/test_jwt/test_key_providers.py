@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,12 @@ def test_workers_share_what_one_of_them_has_fetched(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     with LocalIssuer("https://idp.example.com", audience="my-api") as issuer:
         for _ in range(2):
-            monkeypatch.setattr(share_keys.jwt_auth, "key_provider", RemoteJWKSet(issuer.jwks_url, store="keys"))
+            keys = RemoteJWKSet(issuer.jwks_url, store="keys")
+            monkeypatch.setattr(share_keys.jwt_auth, "key_provider", keys)
             with TestClient(share_keys.app) as client:
                 assert client.get("/me", headers=issuer.auth_header("alice")).text == "alice"
+                while keys._document._running:  # until it is in the store
+                    time.sleep(0.01)
         assert len(issuer.requests) == 1
 
 

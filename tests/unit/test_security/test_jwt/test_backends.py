@@ -120,12 +120,14 @@ def test_websockets_are_authenticated(kind: Any, issuer: LocalIssuer) -> None:
     async def greet(socket: WebSocket[str, Token, Any]) -> None:
         await socket.accept()
         await socket.send_text(f"{socket.user}")
+        await socket.receive_text()
         await socket.close()
 
     auth = make(kind, key_provider=RemoteJWKSet(issuer.jwks_url), accepted_audiences=["api"])
     with client_of(auth, greet) as client:
         with client.websocket_connect("/ws", headers=issuer.auth_header("ann")) as session:
             assert session.receive_text() == "ann"
+            session.send_text("bye")
         for headers in ({}, bearer(issuer.forged_token())):
             with pytest.raises(WebSocketDisconnect), client.websocket_connect("/ws", headers=headers):
                 pass

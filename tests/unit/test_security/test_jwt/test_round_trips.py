@@ -41,7 +41,7 @@ def auth(request: pytest.FixtureRequest) -> JWTAuth[str, Token]:
 
 @pytest.fixture(scope="module")
 def jwks_url(auth: JWTAuth[str, Token]) -> Iterator[str]:
-    app = Litestar([create_jwks_handler(auth.token_secret or (), algorithm=auth.algorithm)], logging_config=None)
+    app = Litestar([create_jwks_handler(auth.token_secret or (), algorithm=auth.algorithm)])
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

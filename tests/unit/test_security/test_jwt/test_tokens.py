@@ -14,6 +14,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from jwt.algorithms import HMACAlgorithm, get_default_algorithms
 
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt import Key, KeyNotFoundError, KeysUnavailableError, Token, UnverifiedToken
@@ -64,7 +65,7 @@ def private_keys() -> dict[str, Any]:
 
 def test_every_algorithm_of_pyjwt_for_signatures_is_known() -> None:
     misspelt = "ES521"  # PyJWT's former name of ES512
-    known = set(jwt.algorithms.get_default_algorithms()) - {"none", misspelt}
+    known = set(get_default_algorithms()) - {"none", misspelt}
     assert known == ASYMMETRIC_ALGORITHMS | SYMMETRIC_ALGORITHMS
 
 
@@ -324,6 +325,18 @@ def test_key_is_found_by_a_function(issuer: LocalIssuer) -> None:
     assert len(asked) == 1
 
 
+def test_provider_is_told_what_need_not_be_verified_again(issuer: LocalIssuer) -> None:
+    told: list[set[str]] = []
+
+    def provider(token: UnverifiedToken) -> Key:
+        told.append(set(token.checked))
+        return issuer.public_pem
+
+    Token.decode(issuer.token(), provider, "RS256")
+    Token.decode(issuer.token(), provider, "RS256", issuer=issuer.issuer)
+    assert told == [{"alg"}, {"alg", "iss"}]
+
+
 @pytest.mark.parametrize(
     ("raised", "expected"),
     [
@@ -385,7 +398,7 @@ def test_pem_is_no_secret_to_verify_with(issuer: LocalIssuer) -> None:
 
 
 def test_algorithm_that_pyjwt_was_taught_is_left_to_it() -> None:
-    class Reversed(jwt.algorithms.HMACAlgorithm):
+    class Reversed(HMACAlgorithm):
         def sign(self, msg: bytes, key: Any) -> bytes:
             return super().sign(msg, key)[::-1]
 
