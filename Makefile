@@ -17,7 +17,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help demo serve test lint types docs bench upstream install FORCE
+.PHONY: help demo serve test lint types docs bench soak upstream install FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -42,10 +42,13 @@ types: $(STAMPS)/types $(STAMPS)/test $(STAMPS)/bench ## Run mypy and pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(STAMPS)/docs ## Build the documentation into docs/_build/html; warnings fail
-	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html $(ARGS)
+	$(BIN)/sphinx-build -W -n --keep-going -b html docs docs/_build/html $(ARGS)
 
 bench: $(STAMPS)/bench ## Measure speed side by side with what people use today
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+soak: $(STAMPS)/bench ## Send mixed traffic for two minutes, with rotations and outages (ARGS="--seconds 600" for longer)
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 upstream: $(STAMPS)/package ## Put the patch into a checkout of Litestar: UPSTREAM=<directory>
 	@[[ -d "$(UPSTREAM)" ]] || { echo "Say which checkout of Litestar: make upstream UPSTREAM=<directory>" >&2; exit 2; }
