@@ -187,8 +187,8 @@ def test_where_it_is_stricter_it_refuses(reason: str) -> None:
 
 
 def test_padding_is_refused() -> None:
+    """Whatever the version of PyJWT makes of it. Some refuse it too."""
     token = next(t for n in range(3) if len((t := _padded(n)).split(".")[1]) % 4 == 0 and "=" in t)
-    assert bare_verdict(token, "HS256", options={"verify_aud": False})
     assert not verdict(token, "HS256")
     assert set(STRICTER) == {"padding at the end of a segment", *EXAMPLES}
 

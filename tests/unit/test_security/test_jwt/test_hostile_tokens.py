@@ -47,8 +47,8 @@ KEYS: dict[str, tuple[str, dict[str, Any]]] = {
     "ed": ("EdDSA", {"key_provider": ED_KEY.public_key(), "accepted_audiences": ["api"]}),
     "remote": ("RS256", {"accepted_audiences": ["api"], "accepted_issuers": [CLAIMS["iss"]]}),
 }
-FUZZED = [("header", "secret"), ("cookie", "rsa"), ("oauth", "ec"), ("header", "ed"), ("cookie", "remote")]
-fuzz = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZED = [(backend, key) for backend in BACKENDS for key in KEYS]
+fuzz = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Answer(NamedTuple):
@@ -296,8 +296,8 @@ def test_depth_of_a_token_is_no_server_error(target: Callable[[str, str], Target
         assert_refused_or_taken_whole(attacked.offer(token), token)
 
 
-@pytest.mark.parametrize("changed", [{"exp": NOW - 1000}, {"nbf": NOW + 1000}, {"iat": NOW + 1000}])
-@pytest.mark.parametrize(("leeway", "status"), [(0, 401), (500, 401), (3000, 200), (timedelta(hours=1), 200)])
+@pytest.mark.parametrize("changed", [{"exp": NOW - 100_000}, {"nbf": NOW + 100_000}, {"iat": NOW + 100_000}])
+@pytest.mark.parametrize(("leeway", "status"), [(0, 401), (50_000, 401), (300_000, 200), (timedelta(days=4), 200)])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_clocks_may_be_apart_by_the_leeway(
     target: Callable[[str, str], Target], backend: str, leeway: Any, status: int, changed: dict[str, int]
