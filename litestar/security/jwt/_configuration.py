@@ -112,6 +112,8 @@ def _check_numbers(backend: BaseJWTAuth[Any, Any]) -> None:
         raise ImproperlyConfiguredException("'leeway' is negative")
     if backend.max_token_length < 1:
         raise ImproperlyConfiguredException("'max_token_length' is not positive")
+    if backend.verified_token_cache_size < 0:
+        raise ImproperlyConfiguredException("'verified_token_cache_size' is negative")
 
 
 def _check_keys(backend: BaseJWTAuth[Any, Any], algorithms: tuple[str, ...] | None) -> None:

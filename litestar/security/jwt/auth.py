@@ -22,6 +22,7 @@ from litestar.security.jwt._configuration import (
     signer,
 )
 from litestar.security.jwt._sources import KeySource
+from litestar.security.jwt._verified import VerifiedTokens
 from litestar.security.jwt.guards import DocumentedScopes
 from litestar.security.jwt.keys import UnusableKeyError
 from litestar.security.jwt.middleware import JWTAuthenticationMiddleware, JWTCookieAuthenticationMiddleware
@@ -196,6 +197,13 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
     <https://datatracker.ietf.org/doc/html/rfc9068>`_. Case and a leading ``application/`` do not matter. Any type by default."""
     max_token_length: int = MAX_TOKEN_LENGTH
     """Refuse longer tokens unseen. In characters."""
+    verified_token_cache_size: int = 0
+    """How many tokens to remember whose signatures have been verified, so that this is not done again. None by default.
+
+    A token counts as known if its key is still the one that verified it. All else is checked each time, its times, audience
+    and issuer among that, and the handlers for revoked tokens and users are called. What is kept is a digest of the token,
+    when that expires, and which key it was: no claims, and nothing to log in with.
+    """
 
     # Fields whose place among the positional arguments makes them look optional.
     _required = frozenset({"retrieve_user_handler"})
@@ -289,6 +297,8 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         for name in ("leeway", "accepted_types", "max_token_length"):
             if (value := getattr(self, name)) != _defaults[BaseJWTAuth][name]:
                 options[name] = value
+        if self.verified_token_cache_size:
+            options["verified_tokens"] = VerifiedTokens(self.verified_token_cache_size)
         return options
 
     def _key_source(self) -> KeySource | None:

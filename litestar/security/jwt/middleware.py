@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from litestar.connection import ASGIConnection
     from litestar.security.jwt._sources import KeySource, RouteKeys
+    from litestar.security.jwt._verified import VerifiedTokens
     from litestar.security.jwt.keys import Key
     from litestar.types import ASGIApp, Method, Receive, Scope, Scopes, Send
 
@@ -46,6 +47,7 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
         "token_cls",
         "token_issuer",
         "token_secret",
+        "verified_tokens",
         "verify_expiry",
         "verify_not_before",
     )
@@ -74,6 +76,7 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
         leeway: float | timedelta = 0,
         accepted_types: Sequence[str] | None = None,
         max_token_length: int = MAX_TOKEN_LENGTH,
+        verified_tokens: VerifiedTokens | None = None,
     ) -> None:
         """Set up one layer of the middleware stack.
 
@@ -101,6 +104,7 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
             leeway: See ``BaseJWTAuth.leeway``.
             accepted_types: See ``BaseJWTAuth.accepted_types``.
             max_token_length: See ``BaseJWTAuth.max_token_length``.
+            verified_tokens: What is remembered of tokens, see ``BaseJWTAuth.verified_token_cache_size``.
         """
         super().__init__(app, exclude, exclude_opt_key, exclude_http_methods, scopes)
         self.accepted_types = None if accepted_types is None else frozenset(map(_media_type, accepted_types))
@@ -117,6 +121,7 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
         self.token_cls = token_cls
         self.token_issuer = token_issuer
         self.token_secret = token_secret
+        self.verified_tokens = verified_tokens
         self.verify_expiry = verify_expiry
         self.verify_not_before = verify_not_before
 
@@ -223,6 +228,14 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
             raise NotAuthorizedException("Invalid token")
 
     def _decode(self, encoded_token: str, key: Key, algorithm: str | Sequence[str]) -> Token:
+        if self.verified_tokens is None:
+            return self._decode_with(encoded_token, key, algorithm)
+        with self.verified_tokens.recollect(encoded_token) as recollection:
+            token = self._decode_with(encoded_token, key, algorithm)
+        recollection.keep(token.exp.timestamp())
+        return token
+
+    def _decode_with(self, encoded_token: str, key: Key, algorithm: str | Sequence[str]) -> Token:
         # Overrides of ``decode`` that were written before there was a leeway do not know it.
         further: dict[str, Any] = {"leeway": self.leeway} if self.leeway else {}
         return self.token_cls.decode(

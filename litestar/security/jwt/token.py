@@ -14,6 +14,8 @@ import jwt
 import msgspec
 
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
+from litestar.security.jwt._verified import recollected
+from litestar.security.jwt._verifier import verifier
 from litestar.security.jwt.keys import (
     ALGORITHMS,
     KeyNotFoundError,
@@ -22,7 +24,7 @@ from litestar.security.jwt.keys import (
     provider_error,
     signing_key,
 )
-from litestar.security.jwt.unverified import UnverifiedToken, parse_claims, parsed
+from litestar.security.jwt.unverified import UnverifiedToken, parsed
 
 if TYPE_CHECKING:
     from typing import Self
@@ -37,6 +39,14 @@ __all__ = (
 # Claims of the wrong type or depth make PyJWT and the json module raise these; all are the token's fault.
 _MALFORMED: Final = (TypeError, ValueError, OverflowError, RecursionError)
 
+# PyJWT leaves the claims alone as well if it is told nothing but that it need not verify the signature.
+_ALL_BUT_THE_SIGNATURE: Final = {
+    "verify_signature": False,
+    **dict.fromkeys(
+        ("verify_exp", "verify_nbf", "verify_iat", "verify_sub", "verify_jti", "verify_aud", "verify_iss"), True
+    ),
+}
+
 # ``Token.__post_init__`` takes no arguments, and it is where times are compared with the clock.
 _leeway: ContextVar[float] = ContextVar("leeway", default=0)
 
@@ -50,17 +60,6 @@ class JWTDecodeOptions(TypedDict, total=False):
     verify_nbf: bool
     strict_aud: bool
     require: list[str]
-
-
-class _Verifier(jwt.PyJWT):
-    """PyJWT, with a stricter and faster parser for the claims."""
-
-    def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
-        return parse_claims(decoded["payload"])
-
-
-# It does not know the algorithms that applications have registered with PyJWT.
-_verifier: Final = _Verifier()
 
 
 def _to_seconds(value: datetime) -> datetime:
@@ -136,10 +135,14 @@ class Token:
         if token.algorithm not in algorithms or token.algorithm.lower() == "none":
             raise jwt.InvalidAlgorithmError("Algorithm not accepted")
         failure: jwt.InvalidTokenError = jwt.InvalidSignatureError("No key fits")
-        decode = _verifier.decode if token.algorithm in ALGORITHMS else jwt.decode
-        for key in candidates(secret, token):
+        decode = verifier.decode if token.algorithm in ALGORITHMS else jwt.decode
+        keys = candidates(secret, token)
+        recollection = recollected.get()
+        if recollection is not None and (known := recollection.verified_by(encoded_token, keys)) is not None:
+            keys, options = (known,), cast("JWTDecodeOptions", {**_ALL_BUT_THE_SIGNATURE, **(options or {})})
+        for key in keys:
             try:
-                return decode(
+                claims = decode(
                     encoded_token,
                     cast("Any", key),
                     [token.algorithm],
@@ -154,6 +157,10 @@ class Token:
                 raise UnusableKeyError(str(e)) from e
             except _MALFORMED as e:
                 raise jwt.DecodeError("Malformed claims") from e
+            else:
+                if recollection is not None:
+                    recollection.verified(encoded_token, key)
+                return claims
         raise failure
 
     @classmethod

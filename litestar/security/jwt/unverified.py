@@ -13,7 +13,7 @@ from jwt.exceptions import DecodeError, InvalidAlgorithmError, InvalidTokenError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-__all__ = ("MAX_TOKEN_LENGTH", "UnverifiedToken", "parse_claims", "parsed")
+__all__ = ("MAX_TOKEN_LENGTH", "UnverifiedToken", "parse_claims", "parsed", "segments")
 
 MAX_TOKEN_LENGTH: Final = 16_384
 """Characters of the longest token that a backend looks at by default."""
@@ -41,7 +41,7 @@ class UnverifiedToken:
     as the header, and no extension that a verifier would have to understand. The claims are looked at on demand only.
     """
 
-    __slots__ = ("__weakref__", "_claims", "_payload", "algorithm", "checked", "encoded", "header", "kid")
+    __slots__ = ("__weakref__", "_claims", "_payload", "_signature", "algorithm", "checked", "encoded", "header", "kid")
 
     algorithm: str
     """Value of the ``alg`` header parameter."""
@@ -67,7 +67,7 @@ class UnverifiedToken:
         Raises:
             jwt.exceptions.InvalidTokenError: If the token is malformed, or asks for an extension.
         """
-        header, self._payload = _split(encoded)
+        header, self._payload, self._signature = _split(encoded)
         self.header, self.algorithm, self.kid = _parse_header(header)
         self.encoded = encoded
         self.checked = checked
@@ -99,8 +99,8 @@ class UnverifiedToken:
         return f"{type(self).__name__}(…)"
 
 
-def _split(encoded: str) -> tuple[str, str]:
-    """Check the compact serialization and return its header and payload segments.
+def _split(encoded: str) -> list[str]:
+    """Check the compact serialization and return its segments.
 
     Lenient decoders skip foreign characters and unused bits, which gives one signature many spellings.
     """
@@ -113,7 +113,7 @@ def _split(encoded: str) -> tuple[str, str]:
         rest = len(segment) % 4
         if rest == 1 or (rest and segment[-1] not in _LAST_CHARACTERS[rest]):
             raise DecodeError("Not canonical base64url")
-    return segments[0], segments[1]
+    return segments
 
 
 def _decode_segment(segment: str) -> bytes:
@@ -162,6 +162,17 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(_: str) -> Any:
     raise ValueError("Not JSON")
+
+
+def segments(token: UnverifiedToken) -> tuple[bytes, bytes, bytes]:
+    """Return the payload of a token, what its signature covers, and the signature.
+
+    Args:
+        token: The token.
+    """
+    # RFC 7515, section 5.2: all that is in front of the last period.
+    signing_input = token.encoded[: -len(token._signature) - 1]
+    return _decode_segment(token._payload), signing_input.encode(), _decode_segment(token._signature)
 
 
 def parse_claims(payload: bytes) -> dict[str, Any]:
