@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from litestar.di import Provide
 from litestar.exceptions import ImproperlyConfiguredException, LitestarWarning
-from litestar.security.jwt._injection import refuse_body
 from litestar.security.jwt._providers import StaticKey, as_provider, natural_algorithms
 from litestar.security.jwt.keys import (
     ASYMMETRIC_ALGORITHMS,
@@ -122,6 +121,8 @@ def _check_keys(backend: BaseJWTAuth[Any, Any], algorithms: tuple[str, ...] | No
             _check_verifying(backend.token_secret, algorithms)
         return
     if isinstance(backend.key_provider, Provide):
+        from litestar.security.jwt._injection import refuse_body
+
         refuse_body(backend.key_provider)
     else:
         provider = as_provider(backend.key_provider)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import jwt
-from anyio import to_thread
 
 from litestar.di import Provide
 from litestar.exceptions import ImproperlyConfiguredException
@@ -52,6 +51,8 @@ class ThreadedClient:
 
     async def __call__(self, token: UnverifiedToken) -> Key:
         """Return the key that the client finds."""
+        from anyio import to_thread
+
         try:
             return await to_thread.run_sync(self._client.get_signing_key_from_jwt, token.encoded)
         except (ValueError, RecursionError) as e:  # of the json module: the token has been parsed before

@@ -22,6 +22,7 @@ from litestar.security.jwt._injection import (
 )
 from litestar.security.jwt._providers import as_provider, natural_algorithms
 from litestar.security.jwt.keys import ASYMMETRIC_ALGORITHMS, UnusableKeyError, provider_error
+from litestar.security.jwt.middleware import SCOPE_KEY
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 
 if TYPE_CHECKING:
@@ -34,13 +35,11 @@ if TYPE_CHECKING:
     from litestar.security.jwt.keys import KeyProvider
     from litestar.types import Scope
 
-__all__ = ("SCOPE_KEY", "BoundProvider", "KeySource", "RouteKeys", "close_connection")
+__all__ = ("BoundProvider", "KeySource", "RouteKeys")
 
 _logger: Final = getLogger("litestar.security.jwt")
 
 _DEFAULT_ALGORITHMS: Final = ("RS256",)
-SCOPE_KEY: Final = "litestar.security.jwt"
-"""Where a scope has what was made for its connection alone, if anything was."""
 
 
 class BoundProvider:
@@ -291,7 +290,7 @@ class _PerConnection:
         self._recipe = recipe
 
     async def get(self, scope: Scope) -> BoundProvider:
-        """Return what was made for a connection. It is cleaned up by :func:`close_connection`."""
+        """Return what was made for a connection. The middleware cleans up after it."""
         made: _MadeForConnection = cast("dict[str, Any]", scope).setdefault(SCOPE_KEY, _MadeForConnection())
         identity = self._recipe.source, self._recipe.factory.identity
         if (bound := made.bound.get(identity)) is None:
@@ -308,16 +307,10 @@ class _MadeForConnection:
         self.bound: dict[Any, BoundProvider] = {}
         self.cleanup = AsyncExitStack()
 
-
-async def close_connection(scope: Scope) -> None:
-    """Clean up after the key providers that were made for a connection, whatever became of it.
-
-    Args:
-        scope: Scope of the connection. It has a :data:`SCOPE_KEY`.
-    """
-    made: _MadeForConnection = cast("dict[str, Any]", scope).pop(SCOPE_KEY)
-    with anyio.CancelScope(shield=True):
-        await made.cleanup.aclose()
+    async def close(self) -> None:
+        """Clean up after the key providers that were made for a connection, whatever became of it."""
+        with anyio.CancelScope(shield=True):
+            await self.cleanup.aclose()
 
 
 class _Attempt:

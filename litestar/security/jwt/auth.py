@@ -21,9 +21,7 @@ from litestar.security.jwt._configuration import (
     given_algorithms,
     signer,
 )
-from litestar.security.jwt._sources import KeySource
 from litestar.security.jwt._verified import VerifiedTokens
-from litestar.security.jwt.guards import DocumentedScopes
 from litestar.security.jwt.keys import UnusableKeyError
 from litestar.security.jwt.middleware import JWTAuthenticationMiddleware, JWTCookieAuthenticationMiddleware
 from litestar.security.jwt.token import Token
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from litestar.config.app import AppConfig
     from litestar.connection import ASGIConnection
     from litestar.di import Provide
+    from litestar.security.jwt._sources import KeySource
     from litestar.security.jwt.keys import Key, KeyProvider
     from litestar.types import ControllerRouterHandler, Guard, Method, Scopes, SyncOrAsyncUnion, TypeEncodersMap
 
@@ -231,6 +230,8 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         Raises:
             ImproperlyConfiguredException: If the application has a dependency of the name of the key provider.
         """
+        from litestar.security.jwt.guards import DocumentedScopes
+
         app_config = super().on_app_init(app_config)
         if (openapi := app_config.openapi_config) is not None:
             app_config.plugins.append(DocumentedScopes(self.openapi_security_scheme_name, openapi.security))
@@ -305,6 +306,8 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         """Return what the middleware of this backend gets key providers from, if there is one to verify tokens with."""
         if self.key_provider is None:
             return None
+        from litestar.security.jwt._sources import KeySource
+
         source: KeySource | None = getattr(self, "_source", None)
         if source is None or source.backend is not self:
             algorithms = given_algorithms(self)

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from jwt.exceptions import InvalidTokenError
 
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.middleware.authentication import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.security.jwt._challenges import challenge
-from litestar.security.jwt._sources import SCOPE_KEY, close_connection
 from litestar.security.jwt.keys import KeyNotFoundError, provider_error
 from litestar.security.jwt.token import Token
 from litestar.security.jwt.unverified import MAX_TOKEN_LENGTH, UnverifiedToken
@@ -24,9 +23,12 @@ if TYPE_CHECKING:
     from litestar.security.jwt.keys import Key
     from litestar.types import ASGIApp, Method, Receive, Scope, Scopes, Send
 
-__all__ = ("JWTAuthenticationMiddleware", "JWTCookieAuthenticationMiddleware")
+__all__ = ("SCOPE_KEY", "JWTAuthenticationMiddleware", "JWTCookieAuthenticationMiddleware")
 
 _logger = logging.getLogger("litestar.security.jwt")
+
+SCOPE_KEY: Final = "litestar.security.jwt"
+"""Where a scope has what was made for its connection alone, if anything was."""
 
 
 class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
@@ -136,8 +138,8 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            if SCOPE_KEY in scope:
-                await close_connection(scope)
+            if (made := cast("dict[str, Any]", scope).pop(SCOPE_KEY, None)) is not None:
+                await made.close()
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         """Find the token of a connection, and authenticate it.
