@@ -36,6 +36,11 @@ class Report:
             self.results[f"{group}: {name}"] = {"microseconds": round(time, 2), "ratio": round(ratio, 3)}
             print(f"  {name:<58} {time:9.2f} µs {ratio:7.2f} x", flush=True)
 
+    def load(self, name: str, requests_per_second: float, p50: float, p99: float) -> None:
+        """Print how an application does under load."""
+        self.results[f"load: {name}"] = {"requests_per_second": requests_per_second, "p50_ms": p50, "p99_ms": p99}
+        print(f"  {name:<58} {requests_per_second:9.0f} /s {p50:7.2f} {p99:7.2f}", flush=True)
+
     def target(self, what: str, value: float, limit: float, unit: str = "") -> None:
         """Say whether a number is within its limit."""
         passed = value <= limit

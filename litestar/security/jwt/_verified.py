@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextvars import Token
+    from datetime import datetime
     from types import TracebackType
     from typing import Self
 
@@ -46,14 +47,6 @@ class VerifiedTokens:
     def __deepcopy__(self, memo: Any) -> Self:
         """Return itself: Litestar copies routers and controllers, and with them the options of their middleware."""
         return self
-
-    def recollect(self, encoded: str) -> Recollection:
-        """Return what is known of a token, to be consulted while it is verified.
-
-        Args:
-            encoded: The token.
-        """
-        return Recollection(self, encoded)
 
     def key_of(self, digest: bytes) -> Any:
         """Return the key that verified a token, ``None`` if the token is not known."""
@@ -94,7 +87,13 @@ class Recollection:
     __slots__ = ("_digest", "_encoded", "_known", "_reset", "_tokens", "_verified_with")
 
     def __init__(self, tokens: VerifiedTokens, encoded: str) -> None:
-        self._digest = sha256(encoded.encode(errors="surrogatepass")).digest()
+        """Look a token up.
+
+        Args:
+            tokens: What is known.
+            encoded: The token.
+        """
+        self._digest = sha256(encoded.encode(errors="replace")).digest()
         self._encoded = encoded
         self._known = tokens.key_of(self._digest)
         self._tokens = tokens
@@ -116,22 +115,25 @@ class Recollection:
         known = self._known
         if known is None or encoded != self._encoded:
             return None
-        return next((key for key in keys if key is known or key == known), None)
+        for key in keys:
+            if key is known or key == known:
+                return key
+        return None
 
     def verified(self, encoded: str, key: Any) -> None:
         """Note that a key has verified the signature of a token."""
         if encoded == self._encoded:
             self._verified_with = key
 
-    def keep(self, expires_at: float) -> None:
+    def keep(self, expires_at: datetime) -> None:
         """Remember the token, as it is valid in every other respect too.
 
         Args:
-            expires_at: When it expires, in seconds since the epoch.
+            expires_at: When it expires.
         """
         key = self._verified_with
         if key is not None and key is not self._known:
-            self._tokens.add(self._digest, key, expires_at)
+            self._tokens.add(self._digest, key, expires_at.timestamp())
 
 
 recollected: ContextVar[Recollection | None] = ContextVar("recollected", default=None)

@@ -18,10 +18,10 @@ class _Signatures(jwt.PyJWS):
     PyJWT looks at each character of a token in Python, which takes longer than the mathematics of RSA.
     """
 
-    def _load(self, jwt: Any) -> tuple[bytes, bytes, dict[str, Any], bytes]:
+    def _load(self, jwt: Any) -> Any:
         token = parsed(jwt)
         payload, signing_input, signature = segments(token)
-        return payload, signing_input, dict(token.header), signature
+        return payload, signing_input, token.header, signature
 
 
 class _Verifier(jwt.PyJWT):

@@ -293,6 +293,8 @@ def candidates(key: Key, token: UnverifiedToken) -> Sequence[SingleKey]:
     if token.kid is not None:
         named: list[SingleKey] = [k for k in keys if isinstance(k, jwt.PyJWK) and k.key_id == token.kid]
         keys = named or [k for k in keys if not (isinstance(k, jwt.PyJWK) and k.key_id)]
+    if len(keys) == 1:
+        return fitting(keys[0], token.algorithm)
     found: list[SingleKey] = []
     for single in keys:
         found += fitting(single, token.algorithm)

@@ -9,6 +9,7 @@ from jwt.exceptions import InvalidTokenError
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.middleware.authentication import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.security.jwt._challenges import challenge
+from litestar.security.jwt._verified import Recollection
 from litestar.security.jwt.keys import KeyNotFoundError, provider_error
 from litestar.security.jwt.token import Token
 from litestar.security.jwt.unverified import MAX_TOKEN_LENGTH, UnverifiedToken
@@ -232,9 +233,9 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
     def _decode(self, encoded_token: str, key: Key, algorithm: str | Sequence[str]) -> Token:
         if self.verified_tokens is None:
             return self._decode_with(encoded_token, key, algorithm)
-        with self.verified_tokens.recollect(encoded_token) as recollection:
+        with Recollection(self.verified_tokens, encoded_token) as recollection:
             token = self._decode_with(encoded_token, key, algorithm)
-        recollection.keep(token.exp.timestamp())
+        recollection.keep(token.exp)
         return token
 
     def _decode_with(self, encoded_token: str, key: Key, algorithm: str | Sequence[str]) -> Token:

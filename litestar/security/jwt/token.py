@@ -135,18 +135,18 @@ class Token:
         if token.algorithm not in algorithms or token.algorithm.lower() == "none":
             raise jwt.InvalidAlgorithmError("Algorithm not accepted")
         failure: jwt.InvalidTokenError = jwt.InvalidSignatureError("No key fits")
-        decode = verifier.decode if token.algorithm in ALGORITHMS else jwt.decode
+        decode: Any = verifier.decode_complete if token.algorithm in ALGORITHMS else jwt.decode_complete
         keys = candidates(secret, token)
         recollection = recollected.get()
         if recollection is not None and (known := recollection.verified_by(encoded_token, keys)) is not None:
             keys, options = (known,), cast("JWTDecodeOptions", {**_ALL_BUT_THE_SIGNATURE, **(options or {})})
         for key in keys:
             try:
-                claims = decode(
+                decoded = decode(
                     encoded_token,
-                    cast("Any", key),
+                    key,
                     [token.algorithm],
-                    cast("Any", options),
+                    options,
                     audience=audience,
                     issuer=issuer,
                     leeway=leeway,
@@ -160,7 +160,7 @@ class Token:
             else:
                 if recollection is not None:
                     recollection.verified(encoded_token, key)
-                return claims
+                return decoded["payload"]
         raise failure
 
     @classmethod
@@ -218,10 +218,13 @@ class Token:
         further: dict[str, Any] = {"leeway": leeway} if leeway else {}
         try:
             checked = ("alg", "iss") if issuer else ("alg",)
-            token = UnverifiedToken(encoded_token, checked=checked) if callable(secret) else None
+            key: Any = secret
+            if callable(key):
+                token = UnverifiedToken(encoded_token, checked=checked)
+                key = _ask(key, token, algorithms)
             payload = cls.decode_payload(
                 encoded_token=encoded_token,
-                secret=cast("Key", secret) if token is None else _ask(cast("KeyProvider", secret), token, algorithms),
+                secret=key,
                 algorithms=algorithms,
                 audience=audience,
                 issuer=cast("Sequence[str]", _Accepted(issuer)) if callable(issuer) else issuer,
@@ -236,8 +239,11 @@ class Token:
 
     @classmethod
     def _from_payload(cls, payload: dict[str, Any], leeway: float | timedelta) -> Self:
-        for claim in ("exp", "iat"):
-            payload[claim] = _to_datetime(payload[claim])
+        try:
+            for claim in ("exp", "iat"):
+                payload[claim] = datetime.fromtimestamp(payload[claim], UTC)
+        except (OSError, *_MALFORMED) as e:
+            raise jwt.InvalidTokenError("Not a time") from e
         fields = _field_names(cast("Any", cls))
         if further := payload.keys() - fields:
             extras = payload.setdefault("extras", {})
@@ -314,13 +320,6 @@ def _single_audience(audience: str | Sequence[str] | None) -> str:
     if audience is None or len(audience) != 1:
         raise ValueError("When using 'strict_audience=True', 'audience' must be a sequence of length 1")
     return audience[0]
-
-
-def _to_datetime(value: Any) -> datetime:
-    try:
-        return datetime.fromtimestamp(value, tz=UTC)
-    except (OSError, *_MALFORMED) as e:
-        raise jwt.InvalidTokenError("Not a time") from e
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode
+from binascii import a2b_base64
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -20,8 +20,10 @@ MAX_TOKEN_LENGTH: Final = 16_384
 
 _MAX_HEADER_LENGTH: Final = 8_192
 _BASE64URL: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_PADDING: Final = (b"", b"", b"==", b"=")
 # The characters that may end a segment of 4n + 2 or 4n + 3 characters: those whose unused bits are zero.
-_LAST_CHARACTERS: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
+_LAST_CHARACTERS: Final = {2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
 
 
 class _Header(NamedTuple):
@@ -99,16 +101,17 @@ class UnverifiedToken:
         return f"{type(self).__name__}(…)"
 
 
-def _split(encoded: str) -> list[str]:
+def _split(encoded: str) -> list[bytes]:
     """Check the compact serialization and return its segments.
 
     Lenient decoders skip foreign characters and unused bits, which gives one signature many spellings.
     """
-    segments = encoded.split(".")
-    if len(segments) != 3:
-        raise DecodeError("Not three segments")
-    if not encoded.isascii() or encoded.encode().translate(None, _BASE64URL) != b"..":
+    if not encoded.isascii():
         raise DecodeError("Not base64url")
+    characters = encoded.encode()
+    if characters.translate(None, _BASE64URL) != b"..":
+        raise DecodeError("Not three segments of base64url")
+    segments = characters.split(b".")
     for segment in segments:
         rest = len(segment) % 4
         if rest == 1 or (rest and segment[-1] not in _LAST_CHARACTERS[rest]):
@@ -116,13 +119,13 @@ def _split(encoded: str) -> list[str]:
     return segments
 
 
-def _decode_segment(segment: str) -> bytes:
-    return urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+def _decode_segment(segment: bytes) -> bytes:
+    return a2b_base64(segment.translate(_STANDARD) + _PADDING[len(segment) % 4])
 
 
 # One key signs many tokens with the same header, so that nearly every header has been seen before.
 @lru_cache(maxsize=128)
-def _parse_header(segment: str) -> _Header:
+def _parse_header(segment: bytes) -> _Header:
     if len(segment) > _MAX_HEADER_LENGTH:
         raise DecodeError("Header too long")
     try:
@@ -171,8 +174,8 @@ def segments(token: UnverifiedToken) -> tuple[bytes, bytes, bytes]:
         token: The token.
     """
     # RFC 7515, section 5.2: all that is in front of the last period.
-    signing_input = token.encoded[: -len(token._signature) - 1]
-    return _decode_segment(token._payload), signing_input.encode(), _decode_segment(token._signature)
+    signing_input = token.encoded.encode()[: -len(token._signature) - 1]
+    return _decode_segment(token._payload), signing_input, _decode_segment(token._signature)
 
 
 def parse_claims(payload: bytes) -> dict[str, Any]:

@@ -112,6 +112,19 @@ def test_key_set_is_for_one_algorithm(internet: Internet, load: Load) -> None:
     assert status_of(load("remote_jwks"), issuer.token("alice")) == 401
 
 
+def test_signature_of_a_remembered_token_is_not_verified_again(
+    internet: Internet, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer = published(internet, "https://idp.example.com", algorithm="RS256")
+    recipe = load("remember_tokens")
+    with TestClient(recipe.app) as client:
+        headers = issuer.auth_header("alice")
+        assert client.get("/me", headers=headers).text == "alice"
+        monkeypatch.setattr("jwt.algorithms.RSAAlgorithm.verify", lambda *_: False)
+        assert client.get("/me", headers=headers).text == "alice"
+        assert client.get("/me", headers=issuer.auth_header("bob")).status_code == 401
+
+
 def test_tests_of_an_application_pass_without_its_provider() -> None:
     path = Path(str(docs.examples.security.jwt.__file__)).parent / "testing_an_app.py"
     root = path.parents[4]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Self
 
 import anyio
@@ -20,7 +20,7 @@ from litestar import Controller, Litestar, Request, Router, get
 from litestar.connection import ASGIConnection
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt import JWTAuthenticationMiddleware, JWTCookieAuth, Key, RemoteJWKSet, Token, UnverifiedToken
-from litestar.security.jwt._verified import VerifiedTokens
+from litestar.security.jwt._verified import Recollection, VerifiedTokens
 from litestar.security.jwt._verifier import _Verifier
 from litestar.security.jwt.testing import LocalIssuer
 from litestar.testing import TestClient
@@ -456,10 +456,10 @@ def test_no_other_spelling_of_a_known_token_is_known(algorithm: str, data: st.Da
         return True
 
     def accepts_with_memory(encoded: str) -> bool:
-        with tokens.recollect(encoded) as recollection:
+        with Recollection(tokens, encoded) as recollection:
             accepted = accepts(encoded)
         if accepted:
-            recollection.keep(time.time() + 60)
+            recollection.keep(datetime.fromtimestamp(time.time() + 60, UTC))
         return accepted
 
     assert accepts_with_memory(token)
