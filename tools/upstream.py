@@ -218,8 +218,8 @@ class Plan:
         self.topics = {name: topic_of(name) for name in self.texts}
         self._exports = {
             alias.name: module_file(node.module or "")
-            for node in ast.parse(self.texts[f"{PACKAGE}/__init__.py"]).body
-            if isinstance(node, ast.ImportFrom)
+            for node in ast.walk(ast.parse(self.texts[f"{PACKAGE}/__init__.py"]))
+            if isinstance(node, ast.ImportFrom) and module_file(node.module or "") in self.texts
             for alias in node.names
         }
         imports = {name: set(self._imports(name)) for name in self.texts if name.endswith(".py")}
@@ -297,19 +297,31 @@ def fits(name: str, patterns: Iterable[str]) -> bool:
 
 
 def without_exports(source: str, names: set[str]) -> str:
-    """Leave names out of the imports and ``__all__`` of a module."""
+    """Leave names out of the imports, the tables and ``__all__`` of a module."""
     lines = source.splitlines(keepends=True)
     for node in reversed(ast.parse(source).body):
-        if isinstance(node, ast.ImportFrom):
-            kept = [alias.name for alias in node.names if alias.name not in names]
-            if len(kept) < len(node.names):
-                line = f"from {node.module} import {', '.join(kept)}\n" if kept else ""
-                lines[node.lineno - 1 : node.end_lineno] = [line]
-        elif isinstance(node, ast.Assign):
-            start = node.lineno - 1
-            listed = lines[start : node.end_lineno]
-            lines[start : node.end_lineno] = [line for line in listed if line.strip(' ",\n') not in names]
+        if isinstance(node, ast.If):
+            kept = [without_names(lines, child, names) for child in reversed(node.body)]
+            if not any(kept):
+                del lines[node.lineno - 1]
+        else:
+            without_names(lines, node, names)
     return "".join(lines)
+
+
+def without_names(lines: list[str], node: ast.stmt, names: set[str]) -> bool:
+    """Leave names out of the lines of a statement, and tell whether any of it is left."""
+    start = node.lineno - 1
+    listed = lines[start : node.end_lineno]
+    if isinstance(node, ast.ImportFrom):
+        kept = [alias.name for alias in node.names if alias.name not in names]
+        if len(kept) < len(node.names):
+            indentation = " " * node.col_offset
+            listed = [f"{indentation}from {node.module} import {', '.join(kept)}\n"] if kept else []
+    elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+        listed = [line for line in listed if line.partition(":")[0].strip(' ",\n') not in names]
+    lines[start : node.end_lineno] = listed
+    return bool(listed)
 
 
 def own_files() -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -10,6 +12,7 @@ from typing import Any
 import jwt
 import pytest
 
+import litestar.security.jwt
 from litestar import Litestar
 from litestar.connection import ASGIConnection
 from litestar.middleware.authentication import AuthenticationResult
@@ -269,3 +272,24 @@ def test_required_arguments_are_asked_for(kind: Any) -> None:
         kind(token_secret=SECRET)
     with pytest.raises(TypeError):
         OAuth2PasswordBearerAuth(token_secret=SECRET, retrieve_user_handler=retrieve_user)
+
+
+def test_package_lists_all_that_it_exports_whether_that_was_needed_yet_or_not() -> None:
+    exported: set[str] = set(litestar.security.jwt.__all__)
+    assert exported <= set(dir(litestar.security.jwt))
+    assert not [name for name in exported if getattr(litestar.security.jwt, name, None) is None]
+    with pytest.raises(AttributeError, match="has no attribute 'Jws'"):
+        litestar.security.jwt.Jws
+
+
+def test_application_with_a_secret_imports_neither_an_http_client_nor_what_fetches_keys() -> None:
+    code = (
+        "import sys; from litestar.security.jwt import JWTAuth, Token; "
+        "JWTAuth(retrieve_user_handler=print, token_secret='s' * 32).middleware; "
+        "print(*(m for m in sys.modules if m.startswith(('httpx', 'litestar.security.jwt'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    assert "litestar.security.jwt.token" in imported
+    unneeded = ("jwks", "discovery", "issuers", "publishing", "guards", "testing", "_http", "_documents", "_injection")
+    assert not imported & {"httpx", "httpx2", *(f"litestar.security.jwt.{name}" for name in unneeded)}
