@@ -381,8 +381,7 @@ class Bench:
             "workaround of issue 4471": "PyJWKClient in a middleware of one's own",
         }
         times = {label: self.request_times[name] for name, label in names.items()}
-        title = "Whole request in process, token of 1.6 kB, RS256 unless it says otherwise"
-        draw(path, title, times, ours={"RemoteJWKSet, token is known", "RemoteJWKSet", "OpenIDProvider"})
+        draw(path, times, ours={"RemoteJWKSet, token is known", "RemoteJWKSet", "OpenIDProvider"})
 
 
 class OnlyProvider(RouteKeys):

@@ -23,7 +23,7 @@ from litestar import Litestar
 
 HERE = Path(__file__).parent
 CONNECTIONS = 16
-_RESULT = re.compile(r"50%\s+(\S+)(?s:.*)99%\s+(\S+)(?s:.*)Requests/sec:\s+(\S+)")
+_RESULT = re.compile(r"\n\s+50%\s+(\S+)(?s:.*)99%\s+(\S+)(?s:.*)Requests/sec:\s+(\S+)")
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextvars import Token
     from datetime import datetime
-    from types import TracebackType
     from typing import Self
 
 __all__ = ("Recollection", "VerifiedTokens", "recollected")
@@ -104,20 +103,18 @@ class Recollection:
         self._reset: Token[Recollection | None] = recollected.set(self)
         return self
 
-    def __exit__(
-        self, exception_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Have it consulted no more."""
         recollected.reset(self._reset)
 
     def verified_by(self, encoded: str, keys: Sequence[Any]) -> Any:
-        """Return which of some keys has verified the signature of a token before, ``None`` if none has."""
+        """Return the one of some keys that has verified the signature of a token before, ``None`` if none has."""
         known = self._known
         if known is None or encoded != self._encoded:
             return None
         for key in keys:
             if key is known or key == known:
-                return key
+                return known
         return None
 
     def verified(self, encoded: str, key: Any) -> None:

@@ -28,7 +28,7 @@ __all__ = ("IssuerKeyProvider",)
 _logger: Final = getLogger("litestar.security.jwt")
 
 IssuerKeys: TypeAlias = Key | KeyProvider | jwt.PyJWKClient
-IssuerFunction: TypeAlias = Callable[[str], IssuerKeys | None | Awaitable[IssuerKeys | None]]
+IssuerFunction: TypeAlias = Callable[[str], IssuerKeys | Awaitable[IssuerKeys | None] | None]
 
 
 class IssuerKeyProvider:

@@ -219,7 +219,7 @@ class Token:
         try:
             checked = ("alg", "iss") if issuer else ("alg",)
             key: Any = secret
-            if callable(key):
+            if callable(secret):
                 token = UnverifiedToken(encoded_token, checked=checked)
                 key = _ask(key, token, algorithms)
             payload = cls.decode_payload(

@@ -151,7 +151,7 @@ def test_routes_and_copies_of_controllers_know_the_same_tokens(issuer: LocalIssu
 TIMES: dict[str, tuple[dict[str, Any], float, int]] = {
     "expired": ({"expires_in": 60}, 61, 401),
     "not expired": ({"expires_in": 60}, 50, 200),
-    "not yet valid": ({"nbf": int(time.time()) - 5}, -1000, 401),
+    "not yet valid": ({"nbf": int(time.time()) - 5, "iat": int(time.time()) - 5000}, -1000, 401),
     "issued in the future": ({}, -1000, 401),
 }
 
