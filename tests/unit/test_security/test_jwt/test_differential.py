@@ -100,7 +100,7 @@ EXAMPLES: dict[str, tuple[bytes, dict[str, Any]]] = {
     "claims that are no JSON in UTF-8": (b'{"alg": "HS256"}', {"x": "\ud800"}),
     "'crit', 'b64' or 'zip' in the header": (b'{"alg": "HS256", "zip": "DEF"}', {}),
     "a header of more than 8,192 characters": (b'{"alg": "HS256", "x": "%s"}' % (b"x" * 9_000), {}),
-    "no 'exp', or one that is not the number of a time": (b'{"alg": "HS256"}', {"exp": str(NOW + 99)}),
+    "no 'exp', or one that is not the number of a time": (b'{"alg": "HS256"}', {"exp": str(NOW + 86_400)}),
     "no 'iat', or one that is not the number of a time": (b'{"alg": "HS256"}', {"iat": str(NOW - 99)}),
     "no 'sub', or an empty one": (b'{"alg": "HS256"}', {"sub": ""}),
     "'iss' that is not a string": (b'{"alg": "HS256"}', {"iss": 1}),
