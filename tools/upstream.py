@@ -112,8 +112,11 @@ def extend_contents(tree: Path) -> Iterator[str]:
 
 
 def extend_ignored_references(tree: Path) -> Iterator[str]:
-    """Have no links to PyJWT, of whose documentation there is no inventory, and to what is not part of the API."""
-    names = (r"jwt\..*", r"(.*\.)?(RemoteOptions|_CookieAuth)")
+    """Have no links to PyJWT, of whose documentation there is no inventory, and to what is not part of the API.
+
+    Nor to a piece of the annotation of a function without arguments, which Sphinx takes for a name.
+    """
+    names = (r"jwt\..*", r"(.*\.)?(RemoteOptions|_CookieAuth)", r"Callable\[\[\]")
     lines = escaped("".join(f'    (PY_RE, r"{name}"),\n' for name in names))
     anchor = r'^    \(PY_OBJ, r"litestar\.security\.jwt\.auth\.TokenT"\),\n'
     yield from edit_docs(tree, "docs/conf.py", anchor, rf"\g<0>{lines}")
