@@ -17,7 +17,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help demo serve test lint types docs bench soak upstream install FORCE
+.PHONY: help demo serve test lint types docs bench load soak upstream install FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -32,10 +32,11 @@ serve: $(STAMPS)/demo ## Leave the demo's application and issuer running, print 
 test: $(STAMPS)/test ## Run the tests; branch coverage below 100 % fails (ARGS="--no-cov -k name" to run a few)
 	$(BIN)/python -m pytest -n auto --dist loadgroup --cov $(ARGS)
 
-lint: $(STAMPS)/lint ## Run ruff and slotscheck
+lint: $(STAMPS)/lint ## Run ruff, slotscheck and typos
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/slotscheck -m litestar.security.jwt
+	$(BIN)/typos $(TREES) README.md CHANGELOG.rst
 
 types: $(STAMPS)/types $(STAMPS)/test $(STAMPS)/bench ## Run mypy and pyright
 	$(BIN)/mypy hatch_build.py $(TREES)
@@ -46,6 +47,9 @@ docs: $(STAMPS)/docs ## Build the documentation into docs/_build/html; warnings 
 
 bench: $(STAMPS)/bench ## Measure speed side by side with what people use today
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+load: $(STAMPS)/bench ## Measure requests per second under uvicorn with wrk (Debian has it in a package)
+	$(BIN)/python benchmarks/load.py $(ARGS)
 
 soak: $(STAMPS)/bench ## Send mixed traffic for two minutes, with rotations and outages (ARGS="--seconds 600" for longer)
 	$(BIN)/python benchmarks/soak.py $(ARGS)
@@ -71,5 +75,5 @@ $(STAMPS)/package: pyproject.toml hatch_build.py $(if $(wildcard build/editable/
 	@[[ -n "$(PYTHON)" ]] && "$(PYTHON)" -c '$(IS_NEW_ENOUGH)' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=<interpreter>" >&2; exit 2; }
 	[[ -x $(BIN)/python ]] || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/pip install -q -e ".[jwt]"
+	$(BIN)/pip install -q -e ".[jwks]"
 	@mkdir -p $(STAMPS) && touch $@

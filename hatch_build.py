@@ -47,7 +47,7 @@ def base_licences(base: Distribution) -> dict[str, Path]:
 
 
 class MetadataHook(MetadataHookInterface):
-    """Whatever ``pyproject.toml`` declares dynamic is the base's, except for the extras that install PyJWT."""
+    """What ``pyproject.toml`` declares dynamic is the base's, except for the extras that install PyJWT."""
 
     PLUGIN_NAME = "custom"
 
@@ -58,8 +58,8 @@ class MetadataHook(MetadataHookInterface):
         project["scripts"] = {script.name: script.value for script in scripts}
         project["classifiers"] = [c for c in project["classifiers"] if not names_old_python(c)]
         extras = project["optional-dependencies"]
-        extras["full"] = [*without(extras["full"], extras["jwt"]), *self.config["jwt"]]
-        extras["jwt"] = self.config["jwt"]
+        extras["full"] = [*without(extras["full"], extras["jwt"]), *self.config["jwks"]]
+        extras |= {name: self.config[name] for name in ("jwt", "jwks")}
         metadata.update({field: project[field] for field in metadata["dynamic"]})
 
 

@@ -34,7 +34,9 @@ extensions = [
 exclude_patterns = ["_build"]
 nitpicky = True
 # Not part of the API, but named in signatures.
-nitpick_ignore_regex = [(r"py:.*", r"(.*\.)?(JWTDecodeOptions|RemoteOptions|TokenT|UserType|_CookieAuth)")]
+nitpick_ignore_regex = [
+    (r"py:.*", r"(.*\.)?(JWTDecodeOptions|MiddlewareOptions|RemoteOptions|TokenT|UserType|_CookieAuth)")
+]
 
 autoclass_content = "class"
 autodoc_class_signature = "separated"
@@ -70,7 +72,7 @@ def find_elsewhere(app: Sphinx, env: BuildEnvironment, node: pending_xref, contn
 @cache
 def imported_names() -> frozenset[str]:
     """List the names that modules of the package have from elsewhere, be it for annotations alone."""
-    files = Path(litestar.security.jwt.__file__).parent.glob("*.py")
+    files = Path(litestar.security.jwt.__file__).parent.rglob("*.py")
     trees = (ast.parse(file.read_text()) for file in files)
     imports = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
     return frozenset(alias.asname or alias.name for node in imports for alias in node.names)

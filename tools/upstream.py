@@ -83,9 +83,12 @@ def raise_python(tree: Path) -> Iterator[str]:
 
 
 def extend_extra(tree: Path) -> Iterator[str]:
-    extra = settings(ROOT)["tool"]["hatch"]["metadata"]["hooks"]["custom"]["jwt"]
-    requirements = ", ".join(f'"{requirement}"' for requirement in extra)
-    yield edit(tree, "pyproject.toml", r'^jwt = \["cryptography", "pyjwt>=2\.9\.0"\]$', f"jwt = [{requirements}]")
+    extras = settings(ROOT)["tool"]["hatch"]["metadata"]["hooks"]["custom"]
+    lines = []
+    for name in ("jwks", "jwt"):
+        requirements = ", ".join(f'"{requirement}"' for requirement in extras[name])
+        lines.append(f"{name} = [{requirements}]")
+    yield edit(tree, "pyproject.toml", r'^jwt = \["cryptography", "pyjwt>=2\.9\.0"\]$', "\n".join(lines))
 
 
 def extend_test_requirements(tree: Path) -> Iterator[str]:
@@ -178,22 +181,17 @@ SERIES = (
     Commit(
         "feat(jwt): keep the keys that a URL has",
         "RemoteJWKSet fetches a JWK Set without blocking the event loop, keeps it, and outlives outages and rotations.",
-        topics=(f"{PACKAGE}/jwks.py",),
+        topics=(f"{PACKAGE}/key_providers/jwks.py",),
     ),
     Commit(
         "feat(jwt): find the keys of issuers by their names",
         "OpenIDProvider reads an issuer's discovery document. IssuerKeyProvider serves applications with several issuers.",
-        topics=(f"{PACKAGE}/discovery.py", f"{PACKAGE}/issuers.py"),
+        topics=(f"{PACKAGE}/key_providers/openid.py", f"{PACKAGE}/key_providers/issuers.py"),
     ),
     Commit(
         "feat(jwt): guard routes by scopes, and hostile tests",
         "requires_scopes answers with what RFC 6750 asks for. The tests attack tokens, headers, claims and key sets.",
         topics=(f"{PACKAGE}/guards.py", "tests/*hostile*", "tests/*attack*", "tests/*fuzz*", "tests/*compatib*"),
-    ),
-    Commit(
-        "feat(jwt): remember verified tokens",
-        "The option is off by default. Its code came with that of the middleware.",
-        topics=("tests/*cache*", "tests/*verified*"),
     ),
     Commit(
         "feat(jwt): publish the keys of tokens that are issued here",

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 OWN = "litestar/security/jwt"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-JWT_EXTRA = PROJECT["tool"]["hatch"]["metadata"]["hooks"]["custom"]["jwt"]
+EXTRAS = PROJECT["tool"]["hatch"]["metadata"]["hooks"]["custom"]
 DIST_INFO = f"litestar-{PROJECT['project']['version']}.dist-info"
 
 # One worker runs them all, since they share what they build.
@@ -133,7 +133,6 @@ def test_wheel_lists_each_file_with_its_hash(wheel: Path) -> None:
         "Metadata-Version",
         "Name",
         "Project-URL",
-        "Provides-Extra",
         "Summary",
         "Version",
     ],
@@ -163,9 +162,11 @@ def test_requirements_are_those_of_the_base_save_for_jwt(wheel: Path, build_env:
     assert requirements(found) == requirements(base) != set()
     for extra in set(base.get_all("Provides-Extra", [])) - {"full", "jwt"}:
         assert requirements(found, extra) == requirements(base, extra)
-    for extra in ("full", "jwt"):
+    assert set(found.get_all("Provides-Extra", [])) == {*base.get_all("Provides-Extra", []), "jwks"}
+    assert requirements(found, "jwks") == {Requirement(f"{r}; extra == 'jwks'") for r in EXTRAS["jwks"]}
+    for extra, own in (("full", "jwks"), ("jwt", "jwt")):
         released = {Requirement(f"{r}; extra == '{extra}'") for r in ("cryptography", "pyjwt>=2.9.0")}
-        ours = {Requirement(f"{r}; extra == '{extra}'") for r in JWT_EXTRA}
+        ours = {Requirement(f"{r}; extra == '{extra}'") for r in EXTRAS[own]}
         assert released <= requirements(base, extra)
         assert requirements(found, extra) == requirements(base, extra) - released | ours
 

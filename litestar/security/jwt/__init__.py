@@ -8,34 +8,33 @@ from litestar.security.jwt.auth import (
     OAuth2Login,
     OAuth2PasswordBearerAuth,
 )
-from litestar.security.jwt.keys import Key, KeyNotFoundError, KeyProvider, KeysUnavailableError
+from litestar.security.jwt.keys import Key, KeyNotFoundException, KeyProvider, KeysUnavailableException
 from litestar.security.jwt.middleware import JWTAuthenticationMiddleware, JWTCookieAuthenticationMiddleware
 from litestar.security.jwt.token import Token
 from litestar.security.jwt.unverified import UnverifiedToken
 
 if TYPE_CHECKING:
-    from litestar.security.jwt.discovery import OpenIDProvider, OpenIDProviderStatus
     from litestar.security.jwt.guards import requires_scopes
-    from litestar.security.jwt.issuers import IssuerKeyProvider
-    from litestar.security.jwt.jwks import JWKSetStatus, RemoteJWKSet
+    from litestar.security.jwt.key_providers.issuers import IssuerKeyProvider
+    from litestar.security.jwt.key_providers.jwks import KeySetStatus, RemoteJWKSet
+    from litestar.security.jwt.key_providers.openid import OpenIDProvider
     from litestar.security.jwt.publishing import create_jwks_handler
 
 __all__ = (
     "BaseJWTAuth",
     "IssuerKeyProvider",
-    "JWKSetStatus",
     "JWTAuth",
     "JWTAuthenticationMiddleware",
     "JWTCookieAuth",
     "JWTCookieAuthenticationMiddleware",
     "Key",
-    "KeyNotFoundError",
+    "KeyNotFoundException",
     "KeyProvider",
-    "KeysUnavailableError",
+    "KeySetStatus",
+    "KeysUnavailableException",
     "OAuth2Login",
     "OAuth2PasswordBearerAuth",
     "OpenIDProvider",
-    "OpenIDProviderStatus",
     "RemoteJWKSet",
     "Token",
     "UnverifiedToken",
@@ -43,23 +42,23 @@ __all__ = (
     "requires_scopes",
 )
 
-# An application that has a secret of its own does without these, and need not wait for them when it starts.
+# An application that has a shared secret needs none of these, and should not wait for them when it starts.
 _MODULES: Final = {
-    "IssuerKeyProvider": "issuers",
-    "JWKSetStatus": "jwks",
-    "OpenIDProvider": "discovery",
-    "OpenIDProviderStatus": "discovery",
-    "RemoteJWKSet": "jwks",
+    "IssuerKeyProvider": "key_providers.issuers",
+    "KeySetStatus": "key_providers.jwks",
+    "OpenIDProvider": "key_providers.openid",
+    "RemoteJWKSet": "key_providers.jwks",
     "create_jwks_handler": "publishing",
     "requires_scopes": "guards",
 }
 
+if not TYPE_CHECKING:  # pragma: no branch  # type checkers must go on reporting a misspelt import
 
-def __getattr__(name: str) -> Any:
-    if (module := _MODULES.get(name)) is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
-    return value
+    def __getattr__(name: str) -> Any:
+        if (module := _MODULES.get(name)) is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -1,51 +1,84 @@
+"""PyJWT with faster parsers, and a memory for verified signatures."""
+
 from __future__ import annotations
 
-from typing import Any, Final
+from functools import lru_cache
+from hashlib import sha256
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
 
 import jwt
+from jwt.algorithms import Algorithm
 
-from litestar.security.jwt.unverified import parse_claims, parsed, segments
+from litestar.security.jwt.unverified import UnverifiedToken, parse_claims
 
-__all__ = ("verifier",)
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-# A header without a signature algorithm, no claims, and a signature of one zero byte.
-_SAMPLE: Final = "eyJhbGciOiJub25lIn0.e30.AA"
+__all__ = ("verify",)
+
+# PyJWT looks at each character of a token in Python, which takes longer than the mathematics of RSA. What it does with a
+# token before it verifies it is not public, so it is only replaced in versions that the tests have been run with.
+_TRIED_VERSIONS: Final = frozenset({"2.14.0", "2.15.0", "2.15.1"})
+# About 150 kB. A client sends the same token for some minutes.
+_MEMORY_SIZE: Final = 1_024
+
+# The keys that have verified signatures, by the digest of the signature and of what it signs. The oldest goes first.
+_verified_by: Final[dict[bytes, Any]] = {}
+_making_room: Final = Lock()
+
+
+class _Remembering:
+    """An asymmetric algorithm of PyJWT that does the mathematics once for each signature."""
+
+    __slots__ = ("_algorithm", "check_key_length", "prepare_key")
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self._algorithm = algorithm
+        self.check_key_length = algorithm.check_key_length
+        self.prepare_key = algorithm.prepare_key
+
+    def verify(self, msg: bytes, key: Any, sig: bytes) -> bool:
+        digest = sha256(b"%b.%b" % (msg, sig)).digest()
+        known = _verified_by.get(digest)
+        if known is not None and (known is key or known == key):
+            return True
+        if not self._algorithm.verify(msg, key, sig):
+            return False
+        with _making_room:
+            if digest not in _verified_by and len(_verified_by) >= _MEMORY_SIZE:
+                del _verified_by[next(iter(_verified_by))]
+            _verified_by[digest] = key
+        return True
+
+
+@lru_cache(maxsize=32)
+def _remembering(algorithm: Algorithm) -> Any:
+    """Let an algorithm remember, unless it is the application's own, whose verdicts may change."""
+    return _Remembering(algorithm) if type(algorithm).__module__ == Algorithm.__module__ else algorithm
 
 
 class _Signatures(jwt.PyJWS):
-    """PyJWT's verification of signatures, of a token that has been taken apart before.
+    """PyJWT's verification of signatures, of tokens that are taken apart already."""
 
-    PyJWT looks at each character of a token in Python, which takes longer than the mathematics of RSA.
-    """
+    def get_algorithm_by_name(self, alg_name: str) -> Any:
+        """Find an algorithm among those of PyJWT, and those that the application has registered with it."""
+        return _remembering(jwt.get_algorithm_by_name(alg_name))
 
     def _load(self, jwt: Any) -> Any:
-        token = parsed(jwt)
-        payload, signing_input, signature = segments(token)
-        return payload, signing_input, token.header, signature
+        return UnverifiedToken(jwt).segments
 
 
 class _Verifier(jwt.PyJWT):
-    """PyJWT, with stricter and faster parsers. What is parsed is verified by PyJWT itself."""
+    """PyJWT's verification of tokens."""
 
     def __init__(self) -> None:
         super().__init__()
-        if _replaces(_Signatures()):
-            self._jws = _Signatures()
+        self._jws = _Signatures()
 
     def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
         return parse_claims(decoded["payload"])
 
 
-def _replaces(signatures: jwt.PyJWS) -> bool:
-    """Tell whether tokens are taken apart in the way that this version of PyJWT expects.
-
-    That is not part of its public interface. If it changes, verification is slower, and not broken.
-    """
-    try:
-        return signatures._load(_SAMPLE) == jwt.PyJWS()._load(_SAMPLE)
-    except AttributeError:
-        return False
-
-
-# It does not know the algorithms that applications have registered with PyJWT.
-verifier: Final = _Verifier()
+verify: Final[Callable[..., dict[str, Any]]] = _Verifier().decode if jwt.__version__ in _TRIED_VERSIONS else jwt.decode
+"""Verifies a token that has an asymmetric algorithm, with the parameters of :func:`jwt.decode`."""

@@ -1,45 +1,48 @@
+"""The three backends: their options, issuing tokens, and what they add to an OpenAPI document."""
+
 from __future__ import annotations
 
-from copy import copy
-from dataclasses import Field, asdict, dataclass, field
+import re
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
 
+import jwt
 from typing_extensions import TypeVar as DefaultingTypeVar
-from typing_extensions import dataclass_transform
 
 from litestar.datastructures import Cookie
+from litestar.di import Provide
 from litestar.enums import MediaType
-from litestar.exceptions import ImproperlyConfiguredException
+from litestar.exceptions import ImproperlyConfiguredException, LitestarWarning
 from litestar.middleware import DefineMiddleware
 from litestar.openapi.spec import Components, OAuthFlow, OAuthFlows, SecurityRequirement, SecurityScheme
 from litestar.security.base import AbstractSecurityConfig
-from litestar.security.jwt._configuration import (
-    DEFAULT_ALGORITHM,
-    check_options,
-    default_algorithm,
-    given_algorithms,
-    signer,
+from litestar.security.jwt._injection import KeySource, as_provider
+from litestar.security.jwt._resource_metadata import check_url, create_metadata_handler, metadata_url
+from litestar.security.jwt.keys import (
+    ASYMMETRIC_ALGORITHMS,
+    UnusableKeyError,
+    identified,
+    names_of,
+    natural_algorithms,
+    own_keys,
+    refuse_mixture,
+    signing_key,
 )
-from litestar.security.jwt._verified import VerifiedTokens
-from litestar.security.jwt.keys import UnusableKeyError
 from litestar.security.jwt.middleware import JWTAuthenticationMiddleware, JWTCookieAuthenticationMiddleware
 from litestar.security.jwt.token import Token
-from litestar.security.jwt.unverified import MAX_TOKEN_LENGTH
 from litestar.status_codes import HTTP_201_CREATED
 from litestar.types import Empty
 from litestar.utils import ensure_async_callable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    import jwt
+    from collections.abc import Callable, Iterable
 
     from litestar import Response
     from litestar.config.app import AppConfig
     from litestar.connection import ASGIConnection
-    from litestar.di import Provide
-    from litestar.security.jwt._sources import KeySource
     from litestar.security.jwt.keys import Key, KeyProvider
     from litestar.types import ControllerRouterHandler, Guard, Method, Scopes, SyncOrAsyncUnion, TypeEncodersMap
 
@@ -47,221 +50,245 @@ __all__ = ("BaseJWTAuth", "JWTAuth", "JWTCookieAuth", "OAuth2Login", "OAuth2Pass
 
 UserType = TypeVar("UserType")
 TokenT = DefaultingTypeVar("TokenT", bound=Token, default=Token)
-_T = TypeVar("_T")
 
-# The defaults of the options that a class declares, by class.
-_defaults: dict[type, dict[str, Any]] = {}
-
-
-@dataclass_transform(field_specifiers=(field,))
-def _declares_options(cls: type[_T]) -> type[_T]:
-    """Keep what a class declares for :func:`_backend`, without making it a dataclass.
-
-    Backends that users derive from :class:`BaseJWTAuth` are dataclasses with fields in an order of their own. They find plain
-    defaults as class attributes, and declare anew what is a :func:`dataclasses.field` here.
-    """
-    _defaults[cls] = {name: cls.__dict__[name] for name in cls.__annotations__}
-    for name, default in _defaults[cls].items():
-        if isinstance(default, Field):
-            delattr(cls, name)
-    return cls
+# RFC 9110, section 11.1, or nothing.
+_SCHEME: Final = re.compile(r"[\w!#$%&'*+.^`|~-]*", re.ASCII)
 
 
-@dataclass_transform(field_specifiers=(field,))
-def _backend(**in_front_of: str) -> Callable[[type[_T]], type[_T]]:
-    """Make a dataclass of a class, with the options that it and its bases declare.
-
-    Args:
-        **in_front_of: Positional arguments are in the order of declaration, save for these: each goes right before another.
-    """
-
-    def decorate(cls: type[_T]) -> type[_T]:
-        annotations: dict[str, Any] = {}
-        for base in reversed(cls.__mro__):
-            if base in _defaults:
-                annotations |= base.__annotations__
-                for name, default in _defaults[base].items():
-                    if name not in cls.__annotations__:
-                        setattr(cls, name, copy(default))
-        annotations |= cls.__annotations__
-        order = [name for name in annotations if name not in in_front_of]
-        for name, following in in_front_of.items():
-            order.insert(order.index(following), name)
-        cls.__annotations__ = {name: annotations[name] for name in order}
-        return dataclass(cls)
-
-    return decorate
-
-
-@_declares_options
+@dataclass(kw_only=True)
 class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, TokenT]):
     """What all backends that authenticate by a JSON Web Token have in common: their options, and issuing tokens."""
 
-    token_secret: Key | None = field(default=None, repr=False)
-    """The key that tokens are signed with, a secret or a private key. Of several, the first signs.
-
-    Without a ``key_provider`` it verifies too, all of several do, and a public key will do if the application signs nothing.
-    Keep it out of the source, in the environment for example.
-    """
-    retrieve_user_handler: Callable[[Any, ASGIConnection[Any, Any, Any, Any]], SyncOrAsyncUnion[Any | None]] = field(
-        default=cast("Any", None)
+    _sends_body = False
+    # What the middleware calls by the same name.
+    _middleware_options = (
+        *("algorithm", "auth_header", "exclude", "exclude_http_methods", "exclude_opt_key", "require_claims"),
+        *("retrieve_user_handler", "revoked_token_handler", "scopes", "strict_audience", "token_cls", "token_secret"),
+        *("verify_expiry", "verify_not_before"),
     )
-    """Function that is given a verified token and the connection, and returns the user, or ``None`` if there is none.
 
-    User and token can be had from ``connection.user`` and ``connection.auth`` from then on. Required.
+    token_secret: Any = field(default=None, repr=False, kw_only=False)
+    """The :data:`Key` that signs tokens. A shared secret or a private key. Of several, the first signs.
+
+    Without a ``key_provider``, it verifies tokens too, and may be a public key if the application issues no tokens. Keep it
+    out of the source, for example in the environment.
+    """
+    retrieve_user_handler: Callable[[Any, ASGIConnection[Any, Any, Any, Any]], SyncOrAsyncUnion[Any | None]]
+    """Function that receives a verified token and the connection, and returns the user, or ``None`` if there is none.
+
+    ``connection.user`` and ``connection.auth`` are the user and the token from then on.
     """
     revoked_token_handler: Callable[[Any, ASGIConnection[Any, Any, Any, Any]], SyncOrAsyncUnion[bool]] | None = None
-    """Function that is given a verified token and the connection, and tells whether the token has been revoked."""
+    """Function that receives a verified token and the connection, and tells whether the token has been revoked."""
     guards: Iterable[Guard] | None = None
     """Guards for all routes of the application."""
     exclude: str | list[str] | None = None
     """Patterns of paths that need no authentication."""
     exclude_opt_key: str = "exclude_from_auth"
-    """Key in the ``opt`` of a route handler that, when true, exempts it from authentication."""
+    """Key in the ``opt`` of a route handler that exempts it from authentication if true."""
     exclude_http_methods: Sequence[Method] | None = field(
         default_factory=lambda: cast("Sequence[Method]", ["OPTIONS", "HEAD"])
     )
-    """HTTP methods that need no authentication, ``OPTIONS`` and ``HEAD`` by default."""
+    """HTTP methods that need no authentication. ``OPTIONS`` and ``HEAD`` by default."""
     scopes: Scopes | None = None
-    """Kinds of ASGI connections to authenticate, HTTP and websockets by default."""
+    """Kinds of ASGI connections to authenticate. HTTP and websockets by default."""
     route_handlers: Iterable[ControllerRouterHandler] | None = None
     """Route handlers to register with the application."""
     dependencies: dict[str, Provide] | None = None
     """Dependencies to register with the application."""
     type_encoders: TypeEncodersMap | None = None
     """Functions by type that make values fit for a response body."""
-    algorithm: str | Sequence[str] = field(default=DEFAULT_ALGORITHM)
-    """Algorithms to accept. The first signs.
+    algorithm: Any = None
+    """The name of the algorithm to accept, or a sequence of names. The first that fits ``token_secret`` signs.
 
-    By default ``HS256`` with a shared secret, what fits the key with an asymmetric one, what the provider lists with
-    :class:`OpenIDProvider`, and ``RS256`` with any other ``key_provider``. HMAC and asymmetric algorithms cannot be mixed: that would let a
-    public key pass for a secret (`RFC 8725, section 2.1 <https://datatracker.ietf.org/doc/html/rfc8725#section-2.1>`_).
+    If not set: ``HS256`` with a shared secret. With an asymmetric key or a ``key_provider``, whatever asymmetric algorithm the
+    found key is for. HMAC and asymmetric algorithms cannot be mixed, as a public key could then pass for a secret (`RFC 8725,
+    section 2.1 <https://datatracker.ietf.org/doc/html/rfc8725#section-2.1>`_).
     """
-    auth_header: str = field(default="Authorization")
+    auth_header: str = "Authorization"
     """Name of the request header that carries the token."""
     default_token_expiration: timedelta = field(default_factory=lambda: timedelta(days=1))
-    """How long tokens that are issued here are valid, one day by default."""
-    openapi_security_scheme_name: str = field(default="BearerToken")
+    """How long issued tokens are valid. One day by default."""
+    openapi_security_scheme_name: str = "BearerToken"
     """Name of the security scheme in the OpenAPI document."""
-    description: str = field(default="")
+    description: str = ""
     """Description of the security scheme in the OpenAPI document."""
-    authentication_middleware_class: type[JWTAuthenticationMiddleware] = field(  # pyright: ignore[reportIncompatibleVariableOverride]
-        default=JWTAuthenticationMiddleware
-    )
-    """The middleware to use, this one or one derived from it."""
+    authentication_middleware_class: type[JWTAuthenticationMiddleware] = JWTAuthenticationMiddleware  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The middleware class, this one or a subclass."""
     token_cls: type[Token] = Token
     """The class that verified claims become an instance of."""
-    accepted_audiences: Sequence[str] | None = None
-    """Accept tokens for one of these audiences only.
+    accepted_audiences: Any = None
+    """Accept tokens for one of these audiences only. Or a mapping from issuers to their audiences, so that tokens of other issuers are
+    refused.
 
-    With a ``key_provider``, leaving this out accepts what the provider issued for any application whatsoever, and is warned
-    of. An empty sequence says that this is intended.
+    With a ``key_provider``, Litestar warns if you omit it: the backend then accepts what the provider issued for any
+    application. ``[]`` says that you intend that.
     """
-    accepted_issuers: Sequence[str] | Callable[[str], bool] | None = None
-    """Accept tokens of these issuers only. Either their names, or a function that tells.
+    accepted_issuers: Any = None
+    """Accept tokens of these issuers only. A sequence of names, or a function, synchronous or asynchronous, that returns ``True``.
 
-    By default any issuer, or the one that an :class:`OpenIDProvider` or :class:`IssuerKeyProvider` was made for.
+    Any issuer by default. :class:`OpenIDProvider` and :class:`IssuerKeyProvider` check the issuer in any case.
     """
     require_claims: Sequence[str] | None = None
-    """Names of claims that have to be there."""
+    """Names of claims that a token must have."""
     verify_expiry: bool = True
-    """Whether ``exp`` has to be in the future."""
+    """Whether ``exp`` must be in the future."""
     verify_not_before: bool = True
-    """Whether ``nbf`` has to be in the past."""
+    """Whether ``nbf`` must be in the past."""
     strict_audience: bool = False
-    """Whether ``aud`` has to be a single value, equal to the one accepted audience."""
+    """Whether ``aud`` must be a single value, equal to the one accepted audience."""
     key_provider: Key | KeyProvider | Provide | jwt.PyJWKClient | None = None
-    """Where the keys to verify tokens with come from, instead of ``token_secret``.
+    """Finds the keys to verify tokens with, instead of ``token_secret``.
 
-    A :class:`RemoteJWKSet`, :class:`OpenIDProvider` or :class:`IssuerKeyProvider`; any function, synchronous or asynchronous, from
-    :class:`UnverifiedToken` to a key; a key; a :class:`jwt.PyJWKClient`; or a :class:`Provide <litestar.di.Provide>` with
-    a function that returns one of those and may ask for dependencies, for all but the body of the request. It is called once
-    for each application, when that starts, unless it or its dependencies ask for something of the connection, other than
-    ``state``. Then it is called for each connection. Generators are resumed when the application, or the connection, ends.
-    A parameter with a default value is only taken from the request if it is declared as part of that.
-
-    A provider that has a ``lifespan``, a function that takes the application and returns an asynchronous context manager, is
-    started and closed with the application.
+    An :class:`OpenIDProvider`, :class:`RemoteJWKSet` or :class:`IssuerKeyProvider`; any function, synchronous or asynchronous,
+    from :class:`UnverifiedToken` to a key; a key; a :class:`jwt.PyJWKClient`; or a :class:`Provide <litestar.di.Provide>` with a
+    function that returns one of these. See :ref:`key providers <jwt-key-providers>` for what such a function may ask for.
     """
     key_provider_name: str = "key_provider"
-    """Name of the dependency that the provider becomes.
+    """Name of the dependency that the key provider becomes.
 
-    Route handlers can ask for it, and routers, controllers and route handlers can override it. If another backend of the
-    application has taken that name, neither is possible with this one.
+    Route handlers can ask for it. Routers, controllers and route handlers can override it.
     """
     leeway: float | timedelta = 0
-    """Seconds that the clocks of issuer and application may be apart when ``exp``, ``nbf`` and ``iat`` are verified."""
+    """Seconds by which the clocks of issuer and application may differ when ``exp``, ``nbf`` and ``iat`` are verified."""
     accepted_types: Sequence[str] | None = None
-    """Accept only tokens whose ``typ`` header parameter is one of these, such as ``at+jwt`` for the access tokens of `RFC 9068
+    """Accept only tokens with one of these ``typ`` header parameters, such as ``at+jwt`` for the access tokens of `RFC 9068
     <https://datatracker.ietf.org/doc/html/rfc9068>`_. Case and a leading ``application/`` do not matter. Any type by default."""
-    max_token_length: int = MAX_TOKEN_LENGTH
-    """Refuse longer tokens unseen. In characters."""
-    verified_token_cache_size: int = 0
-    """How many tokens to remember whose signatures have been verified, so that this is not done again. None by default.
-
-    A token counts as known if its key is still the one that verified it. All else is checked each time, its times, audience
-    and issuer among that, and the handlers for revoked tokens and users are called. What is kept is a digest of the token,
-    when that expires, and which key it was: no claims, and nothing to log in with.
-    """
-
-    # Fields whose place among the positional arguments makes them look optional.
-    _required = frozenset({"retrieve_user_handler"})
+    auth_scheme: str | None = None
+    """The authentication scheme in front of the token. ``""`` for headers that hold a bare token, such as the ones of Google IAP,
+    Cloudflare Access and AWS load balancers. If not set: ``Bearer`` with a ``key_provider``, any without."""
+    protected_resource: str | None = None
+    """URL of the application as a protected resource (`RFC 9728 <https://datatracker.ietf.org/doc/html/rfc9728>`_), which MCP clients
+    need. Its metadata is served under ``/.well-known/oauth-protected-resource``, and challenges point there. A URL without a path
+    ends in ``/``, as clients send it that way. Name at least one issuer: by an :class:`OpenIDProvider`, or in ``accepted_issuers``."""
 
     def __post_init__(self) -> None:
-        for name in self._required:
-            if getattr(self, name) is None:
-                raise TypeError(f"missing required argument: {name!r}")
         super().__post_init__()
         if self.revoked_token_handler is not None:
             self.revoked_token_handler = ensure_async_callable(cast("Any", self.revoked_token_handler))
-        check_options(self)
-        if given_algorithms(self) is None:
-            self.algorithm = default_algorithm(self)
+        try:
+            self._check_new_options()
+            if self.key_provider is None:
+                self._check_secret()
+            else:
+                self._check_provider()
+        except UnusableKeyError as e:
+            raise ImproperlyConfiguredException(f"A key of {type(self).__name__} cannot be used: {e}") from e
+
+    def _check_new_options(self) -> None:
+        """Check the options that released Litestar does not have, or has for one algorithm only."""
+        if self.algorithm is not None and not isinstance(self.algorithm, str):
+            self.algorithm = _names("algorithm", self.algorithm)
+            refuse_mixture(self.algorithm)
+        if self.accepted_types is not None:
+            self.accepted_types = _names("accepted_types", self.accepted_types)
+        if isinstance(self.accepted_audiences, Mapping):
+            names, audiences = _names("accepted_audiences", self.accepted_audiences.keys()), self.accepted_audiences
+            self.accepted_audiences = {issuer: _names("accepted_audiences", audiences[issuer]) for issuer in names}
+        leeway = self.leeway.total_seconds() if isinstance(self.leeway, timedelta) else self.leeway
+        if not isinstance(leeway, (int, float)) or not 0 <= leeway < float("inf"):
+            raise _wrong("leeway", "seconds, 0 or more, or a timedelta", self.leeway)
+        if self.auth_scheme is not None and not (
+            isinstance(self.auth_scheme, str) and _SCHEME.fullmatch(self.auth_scheme)
+        ):
+            raise _wrong("auth_scheme", "one word, or '' for a bare token", self.auth_scheme)
+        if not isinstance(self.key_provider_name, str) or not self.key_provider_name.isidentifier():
+            raise _wrong("key_provider_name", "the name of a parameter", self.key_provider_name)
+        if self.protected_resource is not None:
+            check_url("protected_resource", self.protected_resource)
+
+    def _check_secret(self) -> None:
+        """Check the key of an application that verifies its own tokens."""
+        if self.token_secret is None:
+            raise ImproperlyConfiguredException("A backend needs 'token_secret' or 'key_provider' to verify tokens.")
+        if self.algorithm is None:
+            names = natural_algorithms(self.token_secret)
+            self.algorithm = names[0] if len(names) == 1 else names
+        if not self._is_customized():
+            own_keys(self.token_secret, names_of(self.algorithm))
+
+    def _is_customized(self) -> bool:
+        """Tell whether the secret may be something that only classes of the application understand."""
+        token_cls: Any = self.token_cls
+        own = JWTAuthenticationMiddleware, JWTCookieAuthenticationMiddleware
+        return self.authentication_middleware_class not in own or any(
+            getattr(token_cls, name).__func__ is not getattr(Token, name).__func__
+            for name in ("decode", "decode_payload")
+        )
+
+    def _check_provider(self) -> None:
+        """Check the options of a backend with a key provider, and fix them, so that nothing opens it later."""
+        if self.algorithm is None:
+            self.algorithm = ASYMMETRIC_ALGORITHMS
+        for name in names_of(self.algorithm):
+            try:
+                jwt.get_algorithm_by_name("" if name.lower() == "none" else name)
+            except NotImplementedError as e:
+                raise _wrong("algorithm", "names of algorithms that PyJWT has", name) from e
+        if self.require_claims is not None:
+            self.require_claims = _names("require_claims", self.require_claims)
+        if self.accepted_issuers is not None and not callable(self.accepted_issuers):
+            self.accepted_issuers = _names("accepted_issuers", self.accepted_issuers)
+        if self.accepted_audiences is None:
+            warnings.warn(
+                "Without 'accepted_audiences', this backend accepts every token of its issuer, whatever application it was "
+                "issued for. Name the audiences, or set '[]' if you intend that.",
+                LitestarWarning,
+                stacklevel=4,
+            )
+        elif not isinstance(self.accepted_audiences, Mapping):
+            self.accepted_audiences = _names("accepted_audiences", self.accepted_audiences, may_be_empty=True)
+            if self.strict_audience and len(self.accepted_audiences) != 1:
+                raise ImproperlyConfiguredException("'strict_audience' needs exactly one of 'accepted_audiences'.")
+        self.auth_scheme = "Bearer" if self.auth_scheme is None else self.auth_scheme
+        if not isinstance(self.key_provider, Provide):
+            as_provider(self.key_provider, names_of(self.algorithm))
+        if self.token_secret is not None:
+            self._signer()
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Attach the backend to an application.
 
         Args:
-            app_config: Configuration of the application.
+            app_config: The configuration of the application.
 
         Returns:
             The same configuration.
 
         Raises:
-            ImproperlyConfiguredException: If the application has a dependency of the name of the key provider.
+            ImproperlyConfiguredException: If the name of the key provider is taken, or an override of :attr:`middleware`
+                ignores the key provider.
         """
-        from litestar.security.jwt.guards import DocumentedScopes
-
         app_config = super().on_app_init(app_config)
-        if (openapi := app_config.openapi_config) is not None:
-            app_config.plugins.append(DocumentedScopes(self.openapi_security_scheme_name, openapi.security))
         if (source := self._key_source()) is not None:
+            if self.middleware.kwargs.get("key_source") is None:
+                raise ImproperlyConfiguredException(
+                    f"The property 'middleware' of {type(self).__name__} ignores 'key_provider'. Take the options from "
+                    "'super().middleware.kwargs', or do not override the property."
+                )
             source.install(app_config)
+        if self.protected_resource is not None:
+            app_config.route_handlers.append(create_metadata_handler(self))
         return app_config
 
     @property
     def openapi_components(self) -> Components:
         """The security scheme, for the OpenAPI document."""
-        return self._components(
-            SecurityScheme(
-                type="http",
-                scheme="Bearer",
-                name=self.auth_header,
-                bearer_format="JWT",
-                description=self.description,
-            )
-        )
+        return self._components(type="http", name=self.auth_header)
 
-    def _components(self, scheme: SecurityScheme) -> Components:
-        if scheme.type == "http" and self.key_provider is not None:
-            scheme = self._provided_scheme()
+    def _components(self, **fields: Any) -> Components:
+        """Describe the security scheme. For tokens of others, with the fields that OpenAPI has for its type, and no others."""
+        if self.key_provider is None or fields["type"] != "http":
+            fields |= {"scheme": "Bearer", "bearer_format": "JWT"}
+        elif (url := getattr(self.key_provider, "openid_connect_url", None)) is not None:
+            fields = {"type": "openIdConnect", "open_id_connect_url": url}
+        elif self.auth_scheme:
+            is_bearer = self.auth_scheme.lower() == "bearer"
+            fields = {"type": "http", "scheme": self.auth_scheme, "bearer_format": "JWT" if is_bearer else None}
+        else:
+            fields = {"type": "apiKey", "name": self.auth_header, "security_scheme_in": "header"}
+        scheme = SecurityScheme(**fields, description=self.description)
         return Components(security_schemes={self.openapi_security_scheme_name: scheme})
-
-    def _provided_scheme(self) -> SecurityScheme:
-        """Describe tokens that others issue, with the fields that OpenAPI has for this type of scheme, and no others."""
-        if (url := getattr(self.key_provider, "openid_connect_url", None)) is not None:
-            return SecurityScheme(type="openIdConnect", open_id_connect_url=url, description=self.description)
-        return SecurityScheme(type="http", scheme="Bearer", bearer_format="JWT", description=self.description)
 
     @property
     def security_requirement(self) -> SecurityRequirement:
@@ -270,54 +297,22 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
 
     @property
     def middleware(self) -> DefineMiddleware:
-        """The authentication middleware with the options of this backend, for use on any layer of an application."""
-        return DefineMiddleware(self.authentication_middleware_class, **self._middleware_options())
-
-    def _middleware_options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {
-            "algorithm": self.algorithm,
-            "auth_header": self.auth_header,
-            "exclude": self.exclude,
-            "exclude_http_methods": self.exclude_http_methods,
-            "exclude_opt_key": self.exclude_opt_key,
-            "retrieve_user_handler": self.retrieve_user_handler,
-            "scopes": self.scopes,
-            "token_secret": self.token_secret,
-            "token_cls": self.token_cls,
-            "token_audience": self.accepted_audiences,
-            "token_issuer": self.accepted_issuers,
-            "require_claims": self.require_claims,
-            "verify_expiry": self.verify_expiry,
-            "verify_not_before": self.verify_not_before,
-            "strict_audience": self.strict_audience,
-            "revoked_token_handler": self.revoked_token_handler,
-        }
+        """The authentication middleware with the options of this backend, for any layer of an application."""
         # Middleware that was written before these options existed does not know them.
-        if (source := self._key_source()) is not None:
-            options["key_source"] = source
-        for name in ("leeway", "accepted_types", "max_token_length"):
-            if (value := getattr(self, name)) != _defaults[BaseJWTAuth][name]:
-                options[name] = value
-        if self.verified_token_cache_size:
-            options["verified_tokens"] = VerifiedTokens(self.verified_token_cache_size)
-        return options
+        further = {
+            "accepted_types": self.accepted_types,
+            "auth_scheme": self.auth_scheme,
+            "key_source": self._key_source(),
+            "leeway": self.leeway or None,
+            "resource_metadata": None if self.protected_resource is None else metadata_url(self.protected_resource),
+        }
+        options = {name: getattr(self, name) for name in self._middleware_options}
+        options |= {"token_audience": self.accepted_audiences, "token_issuer": self.accepted_issuers}
+        options |= {name: value for name, value in further.items() if value is not None}
+        return DefineMiddleware(self.authentication_middleware_class, **options)
 
     def _key_source(self) -> KeySource | None:
-        """Return what the middleware of this backend gets key providers from, if there is one to verify tokens with."""
-        if self.key_provider is None:
-            return None
-        from litestar.security.jwt._sources import KeySource
-
-        source: KeySource | None = getattr(self, "_source", None)
-        if source is None or source.backend is not self:
-            algorithms = given_algorithms(self)
-            checked = {"alg": algorithms, "iss": self.accepted_issuers}
-            source = self._source = KeySource(
-                self,
-                algorithms=algorithms,
-                checked=frozenset(name for name, configured in checked.items() if configured),
-            )
-        return source
+        return None if self.key_provider is None else KeySource(self)
 
     def login(
         self,
@@ -331,12 +326,12 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         token_audience: str | None = None,
         token_unique_jwt_id: str | None = None,
         token_extras: dict[str, Any] | None = None,
-        send_token_as_response_body: bool = False,
+        send_token_as_response_body: bool = cast("bool", None),
     ) -> Response[Any]:
-        """Create a token, and a response that carries it in a header.
+        """Create a token, and a response that carries it in a header, and in a cookie if the backend reads one.
 
         Args:
-            identifier: Subject of the token, as a rule the ID of a user.
+            identifier: Subject of the token, usually the ID of a user.
             response_body: Body of the response. None by default.
             response_media_type: ``Content-Type`` of the response.
             response_status_code: Status code of the response.
@@ -345,7 +340,8 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
             token_audience: Audience (``aud``) of the token.
             token_unique_jwt_id: ID (``jti``) of the token.
             token_extras: Further claims, under ``extras``.
-            send_token_as_response_body: Whether the token is the body, unless there is another.
+            send_token_as_response_body: Whether the token is the body, unless there is another. ``False`` by default, and ``True``
+                with :class:`OAuth2PasswordBearerAuth`, whose body is an :class:`OAuth2Login`.
 
         Returns:
             The response.
@@ -354,16 +350,12 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
             ImproperlyConfiguredException: If there is no ``token_secret``, or it cannot sign.
         """
         encoded_token = self.create_token(
-            identifier=identifier,
-            token_expiration=token_expiration,
-            token_issuer=token_issuer,
-            token_audience=token_audience,
-            token_unique_jwt_id=token_unique_jwt_id,
-            token_extras=token_extras,
+            identifier, token_expiration, token_issuer, token_audience, token_unique_jwt_id, token_extras
         )
         lifetime = token_expiration or self.default_token_expiration
         if response_body is Empty:
-            response_body = self._token_body(encoded_token, lifetime) if send_token_as_response_body else None
+            is_sent = self._sends_body if send_token_as_response_body is None else send_token_as_response_body
+            response_body = self._token_body(encoded_token, lifetime) if is_sent else None
         return self.create_response(
             content=response_body,
             status_code=response_status_code,
@@ -391,7 +383,7 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         """Create a signed token.
 
         Args:
-            identifier: Subject of the token, as a rule the ID of a user.
+            identifier: Subject of the token, usually the ID of a user.
             token_expiration: How long the token is valid, ``default_token_expiration`` by default.
             token_issuer: Issuer (``iss``) of the token.
             token_audience: Audience (``aud``) of the token.
@@ -400,16 +392,16 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
             **kwargs: Values for further fields of ``token_cls``.
 
         Returns:
-            The token in compact serialization. With a private key, its header names the key by a ``kid``, which is the key's
-            own, or else its thumbprint (`RFC 7638 <https://datatracker.ietf.org/doc/html/rfc7638>`_).
+            The token in compact serialization. With a private key, its header names the key by a ``kid``: the key's own, or else
+            its thumbprint (`RFC 7638 <https://datatracker.ietf.org/doc/html/rfc7638>`_).
 
         Raises:
             ImproperlyConfiguredException: If there is no ``token_secret``, or it cannot sign.
         """
         try:
-            key, algorithm = signer(self)
+            key, algorithm = self._signer()
         except UnusableKeyError as e:
-            raise ImproperlyConfiguredException(f"The key to sign tokens with cannot be used: {e}") from e
+            raise ImproperlyConfiguredException(f"The key given as 'token_secret' cannot sign tokens: {e}") from e
         token = self.token_cls(
             sub=identifier,
             exp=datetime.now(UTC) + (token_expiration or self.default_token_expiration),
@@ -421,8 +413,17 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         )
         return token.encode(secret=key, algorithm=algorithm)
 
+    def _signer(self) -> tuple[Any, str]:
+        """Choose the key and the algorithm to sign with."""
+        if self.token_secret is None:
+            raise UnusableKeyError("there is none. Give a shared secret or a private key")
+        if self.token_cls.encode is not Token.encode:
+            return self.token_secret, names_of(self.algorithm)[0]
+        private, kid, name = signing_key(self.token_secret, self.algorithm)
+        return identified(private, kid, name) if name in ASYMMETRIC_ALGORITHMS else private, name
+
     def format_auth_header(self, encoded_token: str) -> str:
-        """Put the authentication scheme in front of a token, if the security scheme has one.
+        """Put the authentication scheme in front of a token, if there is one.
 
         Args:
             encoded_token: The token.
@@ -430,19 +431,21 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         Returns:
             Value of the header that carries the token.
         """
+        if self.auth_scheme is not None:
+            return f"{self.auth_scheme} {encoded_token}".lstrip()
         schemes = self.openapi_components.security_schemes or {}
         scheme = schemes.get(self.openapi_security_scheme_name)
-        return f"{scheme.scheme or 'Bearer'} {encoded_token}" if isinstance(scheme, SecurityScheme) else encoded_token
+        return f"{scheme.scheme} {encoded_token}" if isinstance(scheme, SecurityScheme) else encoded_token
 
 
-@_backend()
+@dataclass(kw_only=True)
 class JWTAuth(BaseJWTAuth[UserType, TokenT]):
     """Authentication by a token in a request header."""
 
     description: str = "JWT api-key authentication and authorization."
 
 
-@_declares_options
+@dataclass(kw_only=True)
 class _CookieAuth(BaseJWTAuth[UserType, TokenT]):
     """What the backends that set a cookie have in common."""
 
@@ -451,14 +454,20 @@ class _CookieAuth(BaseJWTAuth[UserType, TokenT]):
     path: str = "/"
     """Path that request URLs have to start with for the cookie to be sent."""
     domain: str | None = None
-    """Domain that the cookie is sent to, by default only the host that set it."""
+    """Domain that the cookie is sent to. By default only the host that set it."""
     secure: bool | None = None
     """Whether the cookie is sent over HTTPS only."""
     samesite: Literal["lax", "strict", "none"] = "lax"
     """Whether the cookie goes with requests from other sites."""
+    authentication_middleware_class: type[JWTCookieAuthenticationMiddleware] = JWTCookieAuthenticationMiddleware  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The middleware class, this one or a subclass."""
 
-    def _middleware_options(self) -> dict[str, Any]:
-        return {**super()._middleware_options(), "auth_cookie_key": self.key}
+    @property
+    def middleware(self) -> DefineMiddleware:
+        """The authentication middleware with the options of this backend, for any layer of an application."""
+        middleware = super().middleware
+        middleware.kwargs["auth_cookie_key"] = self.key
+        return middleware
 
     def _token_cookies(self, encoded_token: str, lifetime: timedelta) -> list[Cookie] | None:
         return [
@@ -475,33 +484,16 @@ class _CookieAuth(BaseJWTAuth[UserType, TokenT]):
         ]
 
 
-@_backend(
-    scopes="exclude_http_methods",
-    key="description",
-    path="description",
-    domain="description",
-    secure="description",
-    samesite="description",
-)
+@dataclass(kw_only=True)
 class JWTCookieAuth(_CookieAuth[UserType, TokenT]):
     """Authentication by a token in a request header or a cookie."""
 
     description: str = "JWT cookie-based authentication and authorization."
-    authentication_middleware_class: type[JWTCookieAuthenticationMiddleware] = JWTCookieAuthenticationMiddleware  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def openapi_components(self) -> Components:
         """The security scheme, for the OpenAPI document."""
-        return self._components(
-            SecurityScheme(
-                type="http",
-                scheme="Bearer",
-                name=self.key,
-                security_scheme_in="cookie",
-                bearer_format="JWT",
-                description=self.description,
-            )
-        )
+        return self._components(type="http", name=self.key, security_scheme_in="cookie")
 
 
 @dataclass
@@ -518,26 +510,17 @@ class OAuth2Login:
     """Seconds until the token expires."""
 
 
-@_backend(
-    token_url="retrieve_user_handler",  # noqa: S106
-    oauth_scopes="description",
-    key="description",
-    path="description",
-    domain="description",
-    secure="description",
-    samesite="description",
-)
+@dataclass(kw_only=True)
 class OAuth2PasswordBearerAuth(_CookieAuth[UserType, TokenT]):
     """Authentication by a token in a request header or a cookie, issued to OAuth 2.0 clients for a user's password."""
 
-    _required = frozenset({"token_url", "retrieve_user_handler"})
+    _sends_body = True
 
-    token_url: str = cast("str", None)
-    """URL of the route that issues tokens. Required."""
+    token_url: str
+    """URL of the route that issues tokens."""
     oauth_scopes: dict[str, str] | None = None
     """Scopes that tokens can have, with their descriptions."""
     description: str = "OAUTH2 password bearer authentication and authorization."
-    authentication_middleware_class: type[JWTCookieAuthenticationMiddleware] = JWTCookieAuthenticationMiddleware  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def oauth_flow(self) -> OAuthFlow:
@@ -547,34 +530,23 @@ class OAuth2PasswordBearerAuth(_CookieAuth[UserType, TokenT]):
     @property
     def openapi_components(self) -> Components:
         """The security scheme, for the OpenAPI document."""
-        return self._components(
-            SecurityScheme(
-                type="oauth2",
-                scheme="Bearer",
-                name=self.auth_header,
-                security_scheme_in="header",
-                flows=OAuthFlows(password=self.oauth_flow),
-                bearer_format="JWT",
-                description=self.description,
-            )
-        )
-
-    def login(self, identifier: str, *, send_token_as_response_body: bool = True, **kwargs: Any) -> Response[Any]:
-        """Create a token, and a response that carries it in the body, a header and a cookie.
-
-        Args:
-            identifier: Subject of the token, as a rule the ID of a user.
-            send_token_as_response_body: Whether an :class:`OAuth2Login` is the body, unless there is another.
-            **kwargs: What else :meth:`BaseJWTAuth.login` takes.
-
-        Returns:
-            The response.
-
-        Raises:
-            ImproperlyConfiguredException: If there is no ``token_secret``, or it cannot sign.
-        """
-        return super().login(identifier, send_token_as_response_body=send_token_as_response_body, **kwargs)
+        flows = OAuthFlows(password=self.oauth_flow)
+        return self._components(type="oauth2", name=self.auth_header, security_scheme_in="header", flows=flows)
 
     def _token_body(self, encoded_token: str, lifetime: timedelta) -> dict[str, Any]:
-        expires_in = int(lifetime.total_seconds())
-        return asdict(OAuth2Login(access_token=encoded_token, token_type="bearer", expires_in=expires_in))  # noqa: S106
+        return asdict(OAuth2Login(encoded_token, "bearer", expires_in=int(lifetime.total_seconds())))
+
+
+def _wrong(option: str, takes: str, value: Any) -> ImproperlyConfiguredException:
+    return ImproperlyConfiguredException(f"{option!r} takes {takes}, not {value!r}.")
+
+
+def _names(option: str, given: Any, *, may_be_empty: bool = False) -> tuple[str, ...]:
+    """Return the strings given for an option. A lone string is one of them."""
+    values = (given,) if isinstance(given, str) else given
+    is_sequence = isinstance(values, Collection) and not isinstance(values, (bytes, Mapping))
+    if not is_sequence or not all(isinstance(value, str) and value for value in values):
+        raise _wrong(option, "a string or a sequence of strings, none of them empty", given)
+    if not values and not may_be_empty:
+        raise ImproperlyConfiguredException(f"{option!r} is empty. Leave it out if you do not want this check.")
+    return tuple(values)

@@ -1,132 +1,115 @@
+"""A guard for routes that require scopes or roles."""
+
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from itertools import product
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException, PermissionDeniedException
-from litestar.plugins.base import ReceiveRoutePlugin
-from litestar.routes import HTTPRoute
-from litestar.security.jwt._challenges import challenge
-from litestar.security.jwt._injection import guards_of, security_of, set_security
+from litestar.security.jwt._refusals import challenge
 from litestar.security.jwt.token import Token
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from litestar.connection import ASGIConnection
     from litestar.handlers.base import BaseRouteHandler
-    from litestar.openapi.spec import SecurityRequirement
-    from litestar.routes import BaseRoute
     from litestar.types import Guard
 
-__all__ = ("DocumentedScopes", "requires_scopes")
+__all__ = ("requires_scopes",)
 
-# RFC 6749, section 3.3: printable ASCII, without the space, the quotation mark and the backslash.
+# RFC 6749, section 3.3: printable ASCII without the space, the quotation mark and the backslash.
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 
-def requires_scopes(*scopes: str, any_of: bool = False) -> Guard:
-    """Make a guard that lets in only those whose token has been granted something.
+def requires_scopes(
+    *scopes: str, any_of: bool = False, claims: Sequence[str] | str = ("scope", "scp", "roles")
+) -> Guard:
+    """Create a guard that requires scopes or roles in the token.
 
-    What a token has been granted is in its claims ``scope`` and ``scp``, strings with spaces in between (`RFC 8693, section
-    4.2 <https://datatracker.ietf.org/doc/html/rfc8693#section-4.2>`_) or lists, and in ``roles``, a list or a single name.
-    All others are answered with ``403`` and told what is needed (`RFC 6750, section 3.1
-    <https://datatracker.ietf.org/doc/html/rfc6750#section-3.1>`_), or with ``401`` if they have not been authenticated.
+    .. code-block:: python
 
-    The OpenAPI document lists the scopes with the operations that need them.
+        @get("/reports", guards=[requires_scopes("reports:read")])
+        async def list_reports() -> list[Report]: ...
+
+
+        is_keycloak_admin = requires_scopes("admin", claims="realm_access.roles")
+
+    A string in a claim holds names that are separated by spaces (`RFC 8693, section 4.2
+    <https://datatracker.ietf.org/doc/html/rfc8693#section-4.2>`_). If the name of the claim ends in ``roles`` or ``groups``, the
+    string is one name. In a list, each string is one name. Other values grant nothing.
+
+    If a scope is missing, the response is ``403`` and names the required scopes (`RFC 6750, section 3.1
+    <https://datatracker.ietf.org/doc/html/rfc6750#section-3.1>`_). If the request is not authenticated, the response is ``401``.
 
     Args:
         *scopes: Names of scopes or roles.
-        any_of: Whether one of them is enough. By default all are needed.
+        any_of: Whether one of the scopes is enough. By default, all of them are required.
+        claims: The claims that hold scopes. Scopes in any of them count. A claim is a name or, if the token has no claim with
+            that name, a dotted path into objects, such as ``resource_access.my-client.roles``.
 
     Returns:
-        The guard, for any layer of an application.
+        A guard for any layer of an application.
 
     Raises:
-        ImproperlyConfiguredException: If there are none, or one is not what a scope can be named.
+        ImproperlyConfiguredException: If an argument is not valid.
     """
-    if not scopes:
-        raise ImproperlyConfiguredException("'requires_scopes' needs at least one scope")
-    for scope in scopes:
-        if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
-            raise ImproperlyConfiguredException(f"{scope!r} cannot be the name of a scope")
-    return _ScopesGuard(scopes, any_of)
+    names = (claims,) if isinstance(claims, str) else claims
+    _check_arguments(scopes, any_of, names)
+    required = frozenset(scopes)
 
-
-class _ScopesGuard:
-    __slots__ = ("_needed", "alternatives")
-
-    alternatives: tuple[frozenset[str], ...]
-    """What lets a token pass: all the scopes of any of these."""
-
-    def __init__(self, scopes: Sequence[str], any_of: bool) -> None:
-        self.alternatives = tuple(frozenset({s}) for s in scopes) if any_of else (frozenset(scopes),)
-        self._needed = " ".join(dict.fromkeys(scopes))
-
-    async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         token = connection.scope.get("auth")
         if not isinstance(token, Token):
-            unauthenticated = NotAuthorizedException("No JWT token found")
+            unauthenticated = NotAuthorizedException("Not authenticated")
             challenge(unauthenticated)
             raise unauthenticated
-        granted = _granted(token)
-        if not any(needed <= granted for needed in self.alternatives):
+        granted = required.intersection(scope for name in names for scope in _scopes_in(token, name))
+        if not (granted if any_of else granted == required):
             denied = PermissionDeniedException("Insufficient scope")
-            challenge(denied, error="insufficient_scope", scope=self._needed)
+            challenge(denied, error="insufficient_scope", scope=" ".join(dict.fromkeys(scopes)))
             raise denied
 
-
-def _granted(token: Token) -> frozenset[str]:
-    names: list[str] = []
-    for claim in ("scope", "scp", "roles"):
-        value = getattr(token, claim, None)
-        if value is None:
-            value = token.extras.get(claim)
-        if isinstance(value, str):
-            # Whoever has the role "read all" has not been granted the scope "all".
-            names += (value,) if claim == "roles" else value.split(" ")
-        elif isinstance(value, Collection):
-            names += (name for name in value if isinstance(name, str))
-    return frozenset(names)
+    return guard
 
 
-class DocumentedScopes(ReceiveRoutePlugin):
-    """Lists scopes that guards require in the security requirements of operations."""
+def _check_arguments(scopes: Sequence[Any], any_of: Any, claims: Any) -> None:
+    if not scopes:
+        raise ImproperlyConfiguredException("'requires_scopes' has no scopes. Pass at least one, such as 'read'")
+    for scope in scopes:
+        if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
+            raise ImproperlyConfiguredException(
+                f"{scope!r} is not a valid scope for 'requires_scopes'. Pass each scope as a string of its own, without spaces"
+            )
+    if not isinstance(any_of, bool):
+        raise ImproperlyConfiguredException(f"'any_of' of 'requires_scopes' is {any_of!r}. Pass True or False")
+    if not isinstance(claims, Sequence) or not claims or not all(isinstance(name, str) and name for name in claims):
+        raise ImproperlyConfiguredException(
+            f"'claims' of 'requires_scopes' is {claims!r}. Pass names of claims, such as ['scope', 'realm_access.roles']"
+        )
 
-    __slots__ = ("_scheme", "_security")
 
-    def __init__(self, scheme: str, security: Sequence[SecurityRequirement] | None) -> None:
-        """Say what they are scopes of.
+def _scopes_in(token: Token, claim: str) -> Sequence[str]:
+    value = _find(token, claim)
+    if isinstance(value, str):
+        return (value,) if claim.endswith(("roles", "groups")) else value.split(" ")
+    return [name for name in value if isinstance(name, str)] if isinstance(value, (list, tuple)) else ()
 
-        Args:
-            scheme: Name of the security scheme.
-            security: Requirements of operations that have none of their own.
-        """
-        self._scheme = scheme
-        self._security = security or ()
 
-    def receive_route(self, route: BaseRoute) -> None:
-        """Look at the guards of a route.
+def _find(holder: Any, path: str) -> Any:
+    """Follow a dotted path. Names can contain dots, so the longest name that exists decides where the path leads."""
+    name, dot = path, "."
+    while dot:
+        value = _member(holder, name)
+        if value is not None:
+            return value if name == path else _find(value, path[len(name) + 1 :])
+        name, dot, _ = name.rpartition(".")
+    return None
 
-        Args:
-            route: The route.
-        """
-        for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
-            guards = [guard.alternatives for guard in guards_of(handler) if isinstance(guard, _ScopesGuard)]
-            if guards:
-                combined = [sorted({name for names in needed for name in names}) for needed in product(*guards)]
-                set_security(handler, self._requirements(security_of(handler) or self._security, combined))
 
-    def _requirements(
-        self, security: Sequence[SecurityRequirement], combined: Sequence[list[str]]
-    ) -> list[SecurityRequirement]:
-        """Replace a requirement of the scheme that lists nothing yet by one for each way to have enough scopes."""
-        requirements: list[SecurityRequirement] = []
-        for requirement in security:
-            if requirement.get(self._scheme) == []:
-                requirements += ({**requirement, self._scheme: scopes} for scopes in combined)
-            else:
-                requirements.append(requirement)
-        return requirements
+def _member(holder: Any, name: str) -> Any:
+    if isinstance(holder, Token):
+        value = getattr(holder, name, None)
+        # A claim that another issuer has nested in its claim "extras" is not one of the token's own.
+        is_nested = name in getattr(holder, "_nested_claims", ())
+        return holder.extras.get(name) if value is None and not is_nested else value
+    return holder.get(name) if isinstance(holder, dict) else None

@@ -1,88 +1,69 @@
+"""What a key is, which keys fit a token, and what signs."""
+
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Collection, Mapping, Sequence
-from functools import lru_cache
+from base64 import b64decode, urlsafe_b64encode
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from hashlib import sha256
 from itertools import islice
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, cast, get_args, runtime_checkable
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey, Ed448PublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
-from cryptography.hazmat.primitives.serialization import (
-    load_pem_private_key,
-    load_pem_public_key,
-    load_ssh_public_key,
-)
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from litestar.exceptions import NotAuthorizedException, ServiceUnavailableException
+from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException, ServiceUnavailableException
 
 if TYPE_CHECKING:
     from litestar.security.jwt.unverified import UnverifiedToken
 
 __all__ = (
-    "ALGORITHMS",
-    "ASYMMETRIC_ALGORITHMS",
-    "SYMMETRIC_ALGORITHMS",
     "Key",
-    "KeyNotFoundError",
+    "KeyNotFoundException",
     "KeyProvider",
     "KeySet",
-    "KeysUnavailableError",
+    "KeysUnavailableException",
+    "SelectedKeys",
     "UnusableKeyError",
     "VerificationKey",
-    "algorithms_of",
-    "candidates",
-    "fitting",
-    "identified",
-    "is_key",
-    "is_mixture",
-    "load_key",
-    "provider_error",
-    "public_half",
-    "public_jwk",
-    "signing_key",
-    "single_keys",
-    "thumbprint",
 )
 
-PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
-PrivateKey: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
+PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
+PrivateKey: TypeAlias = (
+    rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+)
 SingleKey: TypeAlias = str | bytes | PublicKey | PrivateKey | jwt.PyJWK
 
-Key: TypeAlias = SingleKey | jwt.PyJWKSet | Sequence[SingleKey]
-"""Whatever can verify a signature. A shared secret or a PEM as ``str`` or ``bytes``, a public or private key of
-``cryptography``, a :class:`jwt.PyJWK`, a :class:`jwt.PyJWKSet`, or a sequence of keys."""
+SYMMETRIC_ALGORITHMS: Final = ("HS256", "HS384", "HS512")
+_RSA_ALGORITHMS: Final = ("RS256", "PS256", "RS384", "RS512", "PS384", "PS512")
+_EC_ALGORITHMS: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "secp256k1": "ES256K"}
+ASYMMETRIC_ALGORITHMS: Final = (*_RSA_ALGORITHMS, *_EC_ALGORITHMS.values(), "EdDSA")
+"""What a public key can verify, what every implementation has first (RFC 7518, section 3.1)."""
 
-SYMMETRIC_ALGORITHMS: Final = frozenset({"HS256", "HS384", "HS512"})
-_RSA_ALGORITHMS: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
-_EC_ALGORITHMS: Final = {"secp256r1": "ES256", "secp256k1": "ES256K", "secp384r1": "ES384", "secp521r1": "ES512"}
-_EDDSA: Final = frozenset({"EdDSA"})
-ASYMMETRIC_ALGORITHMS: Final = _RSA_ALGORITHMS | frozenset(_EC_ALGORITHMS.values()) | _EDDSA
-ALGORITHMS: Final = SYMMETRIC_ALGORITHMS | ASYMMETRIC_ALGORITHMS
-
-# RFC 8725, section 3.5, with RFC 7518, section 3.3, and the largest modulus that OpenSSL verifies with.
+# RFC 7518, section 3.3, and the largest modulus that OpenSSL verifies with.
 _MIN_RSA_BITS: Final = 2048
 _MAX_RSA_BITS: Final = 16_384
+# A token without a key ID may cost this many verifications. No issuer was seen to publish more keys of a kind.
 _MAX_CANDIDATES: Final = 8
 # RFC 7518, section 6, and RFC 8037, section 2: the members that make a public key, in the order of RFC 7638, section 3.2.
 _PUBLIC_MEMBERS: Final = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}
-_PUBLIC_KEYS: Final = (RSAPublicKey, EllipticCurvePublicKey, Ed25519PublicKey, Ed448PublicKey)
-_PRIVATE_KEYS: Final = (RSAPrivateKey, EllipticCurvePrivateKey, Ed25519PrivateKey, Ed448PrivateKey)
+_ANY_ALGORITHM: Final = {"EC": "ES256", "OKP": "EdDSA", "RSA": "RS256"}
+_PRIVATE_KEYS: Final = get_args(PrivateKey)
+_ASYMMETRIC_KEYS: Final = cast("Any", (*get_args(PublicKey), *_PRIVATE_KEYS))
 
 
-class KeyNotFoundError(NotAuthorizedException):
-    """There is no key that could verify this token. Answered with ``401``."""
+class KeyNotFoundException(NotAuthorizedException):
+    """No key can verify this token. The response is ``401``."""
 
 
-class KeysUnavailableError(ServiceUnavailableException):
-    """There are no keys to be had at the moment. Answered with ``503`` and ``Retry-After``."""
+class KeysUnavailableException(ServiceUnavailableException):
+    """No keys are available at the moment. The response is ``503`` with ``Retry-After``."""
 
     def __init__(self, *args: Any, retry_after: float = 30, **kwargs: Any) -> None:
         """Say when to come back.
@@ -96,266 +77,336 @@ class KeysUnavailableError(ServiceUnavailableException):
 
 
 class UnusableKeyError(ValueError):
-    """A key that cannot verify anything here. The message says which rule it broke."""
+    """A key that cannot be used here. The message says which rule it breaks."""
+
+
+class SelectedKeys(NamedTuple):
+    """The keys that may verify a token, all for its algorithm. They need no further selection."""
+
+    algorithm: str
+    """The algorithm of the token."""
+    keys: tuple[str | bytes | PublicKey | jwt.PyJWK, ...]
+    """What PyJWT verifies with, in the order to try."""
+
+
+Key: TypeAlias = SingleKey | jwt.PyJWKSet | Sequence[SingleKey] | SelectedKeys
+"""What verifies a signature. A PEM or a shared secret as ``str`` or ``bytes``, a public or private key of ``cryptography``,
+a :class:`jwt.PyJWK`, a :class:`jwt.PyJWKSet`, or a sequence of keys."""
 
 
 @runtime_checkable
 class KeyProvider(Protocol):
     """Anything that finds the key for a token.
 
-    Any function, or object that can be called, of this shape is one. A synchronous provider is called on the event loop, so
-    it must not block.
+    Any function or callable object of this shape is a key provider. A synchronous provider is called on the event loop, so
+    it must not block. Besides, a provider may have any of these attributes:
+
+    - ``lifespan(app)``: an async context manager, entered when the application starts and left when it shuts down.
+    - ``async look_again(token) -> Key | None``: asked once when a signature did not verify with what the provider returned. An
+      issuer may have put a new key behind a known ID.
+    - ``issuers``: names of the issuers whose keys it finds, listed in protected resource metadata.
+    - ``openid_connect_url``: URL of the discovery document, shown in the OpenAPI document.
     """
 
     def __call__(self, token: UnverifiedToken, /) -> Key | Awaitable[Key]:
         """Find the key that may verify a token.
 
+        Any :class:`LookupError` counts as :class:`KeyNotFoundException`, any :class:`OSError` as
+        :class:`KeysUnavailableException`. Other exceptions are the application's fault: they are logged, and the response is
+        ``500``.
+
         Args:
             token: What the token says about itself. None of it can be trusted.
 
         Returns:
-            A key or several, or an awaitable of that.
+            A key or several, or an awaitable of them. ``None`` or no key at all means that the token is refused.
 
         Raises:
-            KeyNotFoundError: If there is none for this token.
-            KeysUnavailableError: If there are none to be had at the moment.
+            KeyNotFoundException: If there is none for this token.
+            KeysUnavailableException: If none are available at the moment.
         """
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class VerificationKey:
     """One public key, and what it may be used for."""
 
-    __slots__ = ("_bound", "algorithms", "issuer", "jwk", "kid")
-
-    algorithms: frozenset[str]
-    """Names of the algorithms that signatures of this key may have."""
-    issuer: str | None
-    """The issuer that this key belongs to, where its JWK Set says so, as that of Microsoft Entra ID does."""
-    jwk: Mapping[str, Any]
-    """The public members of the JWK."""
-    kid: str | None
+    material: PublicKey
+    """The key itself."""
+    algorithms: tuple[str, ...]
+    """Names of the algorithms that its signatures may have."""
+    kid: str | None = None
     """The key's ID."""
+    issuer: str | None = None
+    """The issuer that the key belongs to, if its JWK says so, as in the JWK Sets of Microsoft Entra ID."""
 
-    def __init__(self, jwk: Mapping[str, Any]) -> None:
-        """Judge a JWK.
+    @classmethod
+    def from_jwk(cls, jwk: Any) -> VerificationKey:
+        """Judge the members of a JWK (`RFC 7517, section 4 <https://datatracker.ietf.org/doc/html/rfc7517#section-4>`_).
 
         Args:
-            jwk: The members of a JSON Web Key. Private ones are left out.
+            jwk: The JWK, as decoded from JSON. Private members are ignored.
+
+        Returns:
+            The key.
 
         Raises:
-            UnusableKeyError: If this key is not one that signatures can be verified with here.
+            UnusableKeyError: If no signature can be verified with it here.
         """
-        _check_members(jwk)
-        self.jwk = _public_members(jwk)
-        self.kid = jwk.get("kid")
-        self.issuer = jwk.get("issuer")
-        self.algorithms = _declared_algorithms(jwk, algorithms_of(self._load(jwk.get("alg") or _any_algorithm(jwk))))
-        self._bound: dict[str, jwt.PyJWK] = {}
-
-    def bound_to(self, algorithm: str) -> jwt.PyJWK:
-        """Return this key for use with one of its algorithms, the same object each time."""
-        if (key := self._bound.get(algorithm)) is None:
-            key = self._bound[algorithm] = jwt.PyJWK({**self.jwk, "alg": algorithm})
-        return key
-
-    def _load(self, algorithm: str) -> PublicKey:
-        try:
-            return cast("PublicKey", jwt.PyJWK(dict(self.jwk), algorithm).key)
-        except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, OverflowError) as e:
-            raise UnusableKeyError("invalid key material") from e
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(kid={self.kid!r}, algorithms={sorted(self.algorithms)})"
+        if not isinstance(jwk, Mapping):
+            raise UnusableKeyError("not a JSON object")
+        kty, declared = jwk.get("kty"), jwk.get("alg")
+        if not isinstance(kty, str) or kty not in _PUBLIC_MEMBERS:  # a symmetric key is a secret that nobody publishes
+            raise UnusableKeyError("unsupported 'kty'")
+        for name in ("kid", "alg", "issuer"):
+            if not isinstance(jwk.get(name), (str, type(None))):
+                raise UnusableKeyError(f"{name!r} is not a string")
+        _check_purpose(jwk, "verify")
+        material = _load_jwk(jwk, declared if declared in ASYMMETRIC_ALGORITHMS else _ANY_ALGORITHM[kty])
+        algorithms = tuple(name for name in algorithms_of(material) if declared in (None, name))
+        if not algorithms:
+            raise UnusableKeyError("'alg' is unsupported or does not fit the key")
+        return cls(material, algorithms, jwk.get("kid"), jwk.get("issuer"))
 
 
 class KeySet:
-    """The usable keys of a JWK Set. Key by key: what is not usable is skipped and spoils nothing."""
+    """Keys, found by their ID."""
 
-    __slots__ = ("_by_kid", "_selected", "keys", "skipped")
+    __slots__ = ("_by_kid", "keys")
 
     keys: tuple[VerificationKey, ...]
-    """The usable keys, in the order of the set."""
-    skipped: tuple[str, ...]
-    """Why each of the other keys is not usable."""
+    """The keys, in order."""
 
-    def __init__(self, keys: Sequence[VerificationKey], skipped: Sequence[str] = ()) -> None:
+    def __init__(self, keys: Iterable[VerificationKey]) -> None:
         """Index keys by their ID.
 
         Args:
-            keys: The keys.
-            skipped: Why other keys were left out.
+            keys: The keys. Several may have the same ID.
         """
         self.keys = tuple(keys)
-        self.skipped = tuple(skipped)
         self._by_kid: dict[str | None, list[VerificationKey]] = {}
         for key in self.keys:
             self._by_kid.setdefault(key.kid, []).append(key)
-        self._selected: dict[tuple[str | None, str], tuple[jwt.PyJWK, ...]] = {}
 
-    @classmethod
-    def from_document(cls, document: Any, *, max_keys: int) -> KeySet:
-        """Judge the keys of a JWK Set, as decoded from JSON.
+    def select(self, token: UnverifiedToken) -> SelectedKeys:
+        """Choose the keys that may verify a token.
 
-        Args:
-            document: The JWK Set.
-            max_keys: How many keys to look at, at most.
-
-        Returns:
-            The set of its usable keys, possibly empty.
-
-        Raises:
-            UnusableKeyError: If this is not a JWK Set (`RFC 7517, section 5
-                <https://datatracker.ietf.org/doc/html/rfc7517#section-5>`_) or has too many keys.
-        """
-        members = document.get("keys") if isinstance(document, dict) else None
-        if not isinstance(members, list):
-            raise UnusableKeyError("not a JWK Set")
-        if len(members) > max_keys:
-            raise UnusableKeyError(f"more than {max_keys} keys")
-        keys, skipped = [], []
-        for position, jwk in enumerate(members):
-            try:
-                keys.append(VerificationKey(jwk))
-            except UnusableKeyError as e:
-                skipped.append(f"key {position}: {e}")
-        return cls(keys, skipped)
-
-    def __contains__(self, kid: str | None) -> bool:
-        """Tell whether there is a key with an ID. Every set that is not empty has keys for a token that names none."""
-        return kid in self._by_kid if kid is not None else bool(self.keys)
-
-    def select(self, token: UnverifiedToken) -> tuple[jwt.PyJWK, ...]:
-        """Return the keys that may verify a token, each bound to the token's algorithm.
+        A key is for the algorithm it declares, or for those of its kind, whatever the token says (`RFC 8725, section 3.1
+        <https://datatracker.ietf.org/doc/html/rfc8725#section-3.1>`_). Keys that the token brings along or points to, by ``jwk``,
+        ``jku``, ``x5c`` or ``x5u``, are never looked at (section 3.10).
 
         Args:
-            token: The token. Without a ``kid``, at most eight of the keys that fit its algorithm are returned.
+            token: The token. If it names a key, those of this name are chosen, or else those that have no name.
 
         Returns:
-            The keys to try, in order. None when no key fits.
+            At most eight keys, possibly none.
         """
-        wanted = (token.kid, token.algorithm)
-        if (selected := self._selected.get(wanted)) is None:
-            selected = self._select(*wanted)
-            if selected:  # what attackers make up is not remembered
-                self._selected[wanted] = selected
-        return selected
+        algorithm = token.algorithm
+        keys: Sequence[VerificationKey] = self.keys
+        if token.kid is not None:
+            keys = self._by_kid.get(token.kid) or self._by_kid.get(None) or ()
+        fitting = (key.material for key in keys if algorithm in key.algorithms)
+        return SelectedKeys(algorithm, tuple(islice(fitting, _MAX_CANDIDATES)))
 
-    def _select(self, kid: str | None, algorithm: str) -> tuple[jwt.PyJWK, ...]:
-        keys = self.keys if kid is None else self._by_kid.get(kid, ())
-        fitting = (key.bound_to(algorithm) for key in keys if algorithm in key.algorithms)
-        return tuple(islice(fitting, _MAX_CANDIDATES))
+
+def select(key: Key | None, token: UnverifiedToken) -> SelectedKeys:
+    """Choose those of a provider's or an application's keys that may verify a token.
+
+    Args:
+        key: A key or several. If they are selected already, they have to be for the token's algorithm.
+        token: The token.
+
+    Returns:
+        The keys to try, possibly none.
+
+    Raises:
+        UnusableKeyError: If a key cannot be used with any token.
+    """
+    if key is None or (isinstance(key, SelectedKeys) and key.algorithm != token.algorithm):
+        return SelectedKeys(token.algorithm, ())
+    if isinstance(key, SelectedKeys):
+        return key
+    if token.algorithm in ASYMMETRIC_ALGORITHMS:
+        return KeySet(usable_keys(key)).select(token)
+    secrets: Sequence[Any] = single_keys(key)
+    return SelectedKeys(token.algorithm, tuple(secrets[:_MAX_CANDIDATES]))
+
+
+def usable_keys(key: Key) -> list[VerificationKey]:
+    """Return the public keys among an application's keys. A JWK that is for other purposes is left out.
+
+    Args:
+        key: A key or several.
+
+    Returns:
+        The keys that can verify signatures.
+
+    Raises:
+        UnusableKeyError: If a PEM cannot be read, or a key of ``cryptography`` is of no use here.
+    """
+    usable = []
+    for single in single_keys(key):
+        try:
+            usable.append(verification_key(single))
+        except UnusableKeyError:
+            # Others publish JWKs, and tokens may name any of them. What is not a JWK is the application's own.
+            if not isinstance(single, jwt.PyJWK):
+                raise
+    return usable
+
+
+def own_keys(key: Key, algorithms: Sequence[str]) -> Sequence[VerificationKey]:
+    """Judge the keys that an application verifies with.
+
+    Args:
+        key: A key or several.
+        algorithms: The algorithms to accept, all of one kind.
+
+    Returns:
+        The public keys. None if the algorithms take secrets.
+
+    Raises:
+        UnusableKeyError: If a key cannot be used with any of the algorithms.
+    """
+    if not single_keys(key):
+        raise UnusableKeyError("there is none")
+    if not any(name in ASYMMETRIC_ALGORITHMS for name in algorithms):
+        if any(name in SYMMETRIC_ALGORITHMS for name in algorithms) and any(map(is_asymmetric, single_keys(key))):
+            raise UnusableKeyError(
+                "it is a public key and no secret. Set 'algorithm' to that of the key, such as 'RS256'"
+            )
+        return ()
+    # Issuers publish keys for other purposes too, and PyJWT makes a PyJWKSet of all of them.
+    is_published = isinstance(key, jwt.PyJWKSet)
+    keys = usable_keys(key) if is_published else [verification_key(single) for single in single_keys(key)]
+    fitting = [k for k in keys if not set(algorithms).isdisjoint(k.algorithms)]
+    if not fitting or (len(fitting) < len(keys) and not is_published):
+        raise UnusableKeyError(f"it is not one for {' or '.join(algorithms)}. See the option 'algorithm'")
+    return fitting
+
+
+def natural_algorithms(key: Any) -> tuple[str, ...]:
+    """Return the algorithms of an application that names none: those that its keys are for.
+
+    Args:
+        key: A key or several. Anything else counts as a shared secret.
+
+    Returns:
+        Names of algorithms, all of one kind.
+
+    Raises:
+        UnusableKeyError: If the keys are of different kinds, or one cannot be used.
+    """
+    names: list[str] = []
+    for single in single_keys(key):
+        if isinstance(single, jwt.PyJWK):
+            names.append(single.algorithm_name)
+        else:
+            names += verification_key(single).algorithms if is_asymmetric(single) else ("HS256",)
+    refuse_mixture(names)
+    return tuple(dict.fromkeys(names))
+
+
+def names_of(algorithm: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the names of one algorithm or several."""
+    return (algorithm,) if isinstance(algorithm, str) else tuple(algorithm)
+
+
+def refuse_mixture(algorithms: Sequence[str]) -> None:
+    """Refuse to accept HMAC together with asymmetric algorithms.
+
+    Anyone can sign with a public key that passes for a secret (`RFC 8725, section 2.1
+    <https://datatracker.ietf.org/doc/html/rfc8725#section-2.1>`_).
+
+    Raises:
+        UnusableKeyError: If both are among the algorithms.
+    """
+    if any(name in SYMMETRIC_ALGORITHMS for name in algorithms) and any(n in ASYMMETRIC_ALGORITHMS for n in algorithms):
+        raise UnusableKeyError(
+            "HMAC and asymmetric algorithms cannot be accepted together. Choose one kind in 'algorithm'"
+        )
+
+
+def raise_meaning(error: Exception) -> None:
+    """Raise what an exception of a key provider means, unless it is one of the provider's own.
+
+    Args:
+        error: What the provider raised. PyJWT's client has exceptions of its own.
+    """
+    if isinstance(error, (jwt.PyJWKClientConnectionError, jwt.PyJWKSetError, OSError)):
+        raise KeysUnavailableException("Keys to verify tokens with are unavailable") from error
+    if isinstance(error, (jwt.PyJWTError, LookupError)):
+        raise KeyNotFoundException("Invalid token") from error
+    if isinstance(error, UnusableKeyError):
+        raise ImproperlyConfiguredException(f"The key to verify tokens with cannot be used: {error}") from error
 
 
 def is_key(value: Any) -> bool:
-    """Tell whether something is a key, or a sequence of keys, rather than a provider of them."""
+    """Tell whether something is a key, or a sequence of keys, rather than a provider of keys."""
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return bool(value) and all(is_key(member) for member in value)
-    return isinstance(value, (str, bytes, jwt.PyJWK, jwt.PyJWKSet, *_PUBLIC_KEYS, *_PRIVATE_KEYS))
-
-
-def is_mixture(algorithms: Collection[str]) -> bool:
-    """Tell whether some algorithms take secrets and others public keys.
-
-    Accepted together, they let a public key be taken for a secret: whoever has it could sign with it (RFC 8725, section 2.1).
-    """
-    return not SYMMETRIC_ALGORITHMS.isdisjoint(algorithms) and not ASYMMETRIC_ALGORITHMS.isdisjoint(algorithms)
+    return isinstance(value, cast("Any", (str, bytes, jwt.PyJWK, jwt.PyJWKSet, *_ASYMMETRIC_KEYS)))
 
 
 def single_keys(key: Key) -> Sequence[SingleKey]:
     """Return the keys of a sequence or a set, or the one key as the only one."""
-    if isinstance(key, (tuple, list)):
-        return key
     if isinstance(key, jwt.PyJWKSet):
         return cast("Sequence[SingleKey]", key.keys)
-    return key if isinstance(key, Sequence) and not isinstance(key, (str, bytes)) else (key,)
+    if isinstance(key, Sequence) and not isinstance(key, (str, bytes)):
+        return cast("Sequence[SingleKey]", key)
+    return (key,)
 
 
-def candidates(key: Key, token: UnverifiedToken) -> Sequence[SingleKey]:
-    """Choose those of a provider's or an application's keys that may verify a token.
-
-    Keys that the token brings along or points to, by ``jwk``, ``jku``, ``x5c`` or ``x5u``, are never looked at (RFC 8725,
-    section 3.10).
+def verification_key(key: SingleKey) -> VerificationKey:
+    """Judge one of the application's keys.
 
     Args:
-        key: A key or several.
-        token: The token.
+        key: A PEM, an OpenSSH line, a key of ``cryptography`` or a JWK. A private key verifies with its public half.
 
     Returns:
-        The keys to try, in order. None when no key fits.
+        The key.
 
     Raises:
-        UnusableKeyError: If a PEM cannot be read.
+        UnusableKeyError: If it cannot verify signatures.
     """
     if isinstance(key, jwt.PyJWK):
-        return _of_jwk(key, token.algorithm)
-    keys = single_keys(key)
-    if token.kid is not None:
-        named: list[SingleKey] = [k for k in keys if isinstance(k, jwt.PyJWK) and k.key_id == token.kid]
-        keys = named or [k for k in keys if not (isinstance(k, jwt.PyJWK) and k.key_id)]
-    if len(keys) == 1:
-        return fitting(keys[0], token.algorithm)
-    found: list[SingleKey] = []
-    for single in keys:
-        found += fitting(single, token.algorithm)
-    return found[:_MAX_CANDIDATES]
-
-
-def fitting(key: SingleKey, algorithm: str) -> Sequence[SingleKey]:
-    """Return a key in the form that verifies signatures of an algorithm, or nothing if it does not do that.
-
-    A key is for one algorithm, or for those of its kind, whatever a token says (RFC 8725, section 3.1).
-
-    Args:
-        key: The key.
-        algorithm: The algorithm.
-
-    Raises:
-        UnusableKeyError: If a PEM cannot be read, or the key cannot be used with any algorithm.
-    """
-    if isinstance(key, jwt.PyJWK):
-        return _of_jwk(key, algorithm)
-    if isinstance(key, (str, bytes)):
-        if algorithm not in ASYMMETRIC_ALGORITHMS:  # an application's own algorithm judges its keys by itself
-            return (key,)
-        key = load_key(key)
-    key = public_half(key)
-    return (key,) if algorithm in algorithms_of(key) else ()
+        return _of_pyjwk(key)
+    material = public_half(load_key(key) if isinstance(key, (str, bytes)) else key)
+    return VerificationKey(material, algorithms_of(material))
 
 
 @lru_cache(maxsize=256)
-def _of_jwk(key: jwt.PyJWK, algorithm: str) -> Sequence[SingleKey]:
-    declared = jwk_members(key)
-    # The public half of a key that may sign may verify.
-    if declared.get("use", "sig") != "sig" or not {"sign", "verify"}.intersection(declared.get("key_ops", ("verify",))):
-        return ()
-    if key.algorithm_name == algorithm:
-        if algorithm in ASYMMETRIC_ALGORITHMS and algorithm not in _algorithms_of_jwk(key):
-            return ()
-        # PyJWT takes the public half of all private keys but those of RSA.
-        return (key.key.public_key(),) if isinstance(key.key, RSAPrivateKey) else (key,)
-    # PyJWT takes an RSA key that declares no algorithm for one of RS256 alone.
-    if "alg" not in declared and key.algorithm_name == "RS256" and algorithm in _algorithms_of_jwk(key):
-        return (public_half(key.key),)
-    return ()
+def _of_pyjwk(key: jwt.PyJWK) -> VerificationKey:
+    """Judge a JWK that PyJWT has read. PyJWT binds it to one algorithm, and so does this (RFC 8725, section 3.1)."""
+    _check_purpose(key._jwk_data, "verify", "sign")  # the public half of a key that signs may verify
+    material = key.key
+    if not isinstance(material, _ASYMMETRIC_KEYS) or key.algorithm_name not in algorithms_of(material):
+        raise UnusableKeyError(f"the JWK is not one for {key.algorithm_name}")
+    kid = key.key_id if isinstance(key.key_id, str) else None
+    return VerificationKey(public_half(material), (key.algorithm_name,), kid)
 
 
-def _algorithms_of_jwk(key: jwt.PyJWK) -> frozenset[str]:
-    """Return no algorithm for a key that cannot be used: others publish it, and tokens may name it."""
+def _check_purpose(jwk: Mapping[str, Any], *operations: str) -> None:
+    """Check ``use`` and ``key_ops`` (RFC 7517, sections 4.2 and 4.3). Issuers write ``null`` for members that are absent."""
+    if jwk.get("use") not in (None, "sig"):
+        raise UnusableKeyError("not for signatures ('use')")
+    declared = jwk.get("key_ops")
+    if declared is not None and not (isinstance(declared, list) and any(name in declared for name in operations)):
+        raise UnusableKeyError("not for verifying signatures ('key_ops')")
+
+
+def _load_jwk(jwk: Mapping[str, Any], algorithm: str) -> PublicKey:
+    members = {name: jwk[name] for name in _PUBLIC_MEMBERS[jwk["kty"]] if name in jwk}
     try:
-        return algorithms_of(key.key)
-    except UnusableKeyError:
-        return frozenset()
-
-
-def jwk_members(key: jwt.PyJWK) -> Mapping[str, Any]:
-    """Return the members that a key was made from. PyJWT has no public way to tell a declared ``alg`` from a guess."""
-    return cast("Mapping[str, Any]", key._jwk_data)
+        return cast("PublicKey", jwt.PyJWK(members, algorithm).key)
+    except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, OverflowError) as e:
+        raise UnusableKeyError("invalid key material") from e
 
 
 @lru_cache(maxsize=32)
 def load_key(pem: str | bytes) -> PublicKey | PrivateKey:
-    """Read a key from a PEM, or from the line of an OpenSSH public key.
+    """Read a key from a PEM or from the line of an OpenSSH public key.
 
     Args:
         pem: The text.
@@ -367,170 +418,130 @@ def load_key(pem: str | bytes) -> PublicKey | PrivateKey:
         UnusableKeyError: If it is neither, is encrypted, or is of a kind that JWTs are not signed with.
     """
     data = pem.encode() if isinstance(pem, str) else pem
-    for load in (load_pem_public_key, lambda data: load_pem_private_key(data, password=None), load_ssh_public_key):
-        try:
-            key = load(data)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            continue
-        if isinstance(key, (*_PUBLIC_KEYS, *_PRIVATE_KEYS)):
-            return key
-    raise UnusableKeyError("not a PEM with a public or private key")
+    for load in (
+        serialization.load_pem_public_key,
+        partial(serialization.load_pem_private_key, password=None),
+        serialization.load_ssh_public_key,
+    ):
+        with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+            key: Any = load(data)
+            if isinstance(key, _ASYMMETRIC_KEYS):
+                return cast("PublicKey | PrivateKey", key)
+    raise UnusableKeyError(f"it is {_description(data.strip())}")
 
 
-def public_half(key: PublicKey | PrivateKey) -> PublicKey:
+def _description(data: bytes) -> str:
+    """Say what a text is that is no key, and what to give instead. It may be a secret, so it is not repeated."""
+    if data.startswith((b"http://", b"https://")):
+        return "a URL. Use OpenIDProvider(issuer), or RemoteJWKSet(url) with the URL of a JWK Set"
+    if rb"\n" in data:
+        return "a PEM with line breaks written as '\\n'. Replace them by real line breaks"
+    if _is_bare_public_key(data):
+        return "a public key without the lines '-----BEGIN PUBLIC KEY-----' and '-----END PUBLIC KEY-----'. Add them"
+    return "not a PEM, or encrypted. Give the content of a file, not its path. A secret needs algorithm='HS256'"
+
+
+def _is_bare_public_key(data: str | bytes) -> bool:
+    for der in (data, None):
+        with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+            return bool(serialization.load_der_public_key(cast("bytes", der) if der else b64decode(data)))
+    return False
+
+
+def is_asymmetric(key: SingleKey) -> bool:
+    """Tell whether a key, in whatever encoding, is a public or private key rather than a shared secret."""
+    material: Any = key.key if isinstance(key, jwt.PyJWK) else key
+    if not isinstance(material, (str, bytes)):
+        return isinstance(material, _ASYMMETRIC_KEYS)
+    with suppress(UnusableKeyError):
+        return bool(load_key(material))
+    return _is_bare_public_key(material)
+
+
+def public_half(key: Any) -> PublicKey:
     """Return the public key of a key pair, or the public key itself."""
-    return key.public_key() if isinstance(key, _PRIVATE_KEYS) else key
+    return cast("PublicKey", key.public_key() if isinstance(key, _PRIVATE_KEYS) else key)
 
 
-def algorithms_of(key: Any) -> frozenset[str]:
+def algorithms_of(key: Any) -> tuple[str, ...]:
     """Tell which algorithms a public or private key can be used with.
 
     Args:
         key: A key of ``cryptography``.
 
     Returns:
-        Names of algorithms, of those that PyJWT has.
+        Names of algorithms, the most common first.
 
     Raises:
         UnusableKeyError: If it cannot be used with any.
     """
-    if isinstance(key, (RSAPublicKey, RSAPrivateKey)):
+    key = public_half(key)
+    if isinstance(key, rsa.RSAPublicKey):
         if not _MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS:
-            raise UnusableKeyError(f"RSA key of {key.key_size} bit, {_MIN_RSA_BITS} to {_MAX_RSA_BITS} are accepted")
-        public = key.public_key() if isinstance(key, RSAPrivateKey) else key
-        if public.public_numbers().n % 2 == 0:
-            raise UnusableKeyError("RSA key with an even modulus")
+            raise UnusableKeyError(
+                f"it is an RSA key of {key.key_size} bit; {_MIN_RSA_BITS} to {_MAX_RSA_BITS} are accepted"
+            )
+        if key.public_numbers().n % 2 == 0:
+            raise UnusableKeyError("it is an RSA key with an even modulus")
         return _RSA_ALGORITHMS
-    if isinstance(key, (EllipticCurvePublicKey, EllipticCurvePrivateKey)):
-        if (algorithm := _EC_ALGORITHMS.get(key.curve.name)) is None:
-            raise UnusableKeyError(f"unsupported curve {key.curve.name}")
-        return frozenset({algorithm})
-    if isinstance(key, (Ed25519PublicKey, Ed25519PrivateKey, Ed448PublicKey, Ed448PrivateKey)):
-        return _EDDSA
-    raise UnusableKeyError(f"unsupported kind of key: {type(key).__name__}")
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _EC_ALGORITHMS:
+        return (_EC_ALGORITHMS[key.curve.name],)
+    if isinstance(key, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)):
+        return ("EdDSA",)
+    raise UnusableKeyError(f"no algorithm takes a key of this kind: {type(key).__name__}")
 
 
-def _check_members(jwk: Any) -> None:
-    """Check the members that say what a key is for (RFC 7517, section 4)."""
-    if not isinstance(jwk, dict):
-        raise UnusableKeyError("not a JSON object")
-    if (
-        not isinstance(jwk.get("kty"), str) or jwk["kty"] not in _PUBLIC_MEMBERS
-    ):  # symmetric keys are secrets: nobody publishes them
-        raise UnusableKeyError("unsupported 'kty'")
-    for name in ("kid", "alg", "issuer"):
-        if not isinstance(jwk.get(name), (str, type(None))):
-            raise UnusableKeyError(f"{name!r} is not a string")
-    if jwk.get("use", "sig") != "sig":
-        raise UnusableKeyError("not for signatures")
-    operations = jwk.get("key_ops", ["verify"])
-    if not isinstance(operations, list) or "verify" not in operations:
-        raise UnusableKeyError("not for verifying signatures")
-    if jwk.get("alg") is not None and jwk["alg"] not in ASYMMETRIC_ALGORITHMS:
-        raise UnusableKeyError("unsupported 'alg'")
-
-
-def _public_members(jwk: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out whatever a verifier has no use for: private members above all."""
-    return {name: jwk[name] for name in (*_PUBLIC_MEMBERS[jwk["kty"]], "kid", "use", "alg", "issuer") if name in jwk}
-
-
-def _any_algorithm(jwk: Mapping[str, Any]) -> str:
-    """Name an algorithm that reads this kind of key, where PyJWT would not guess one."""
-    if jwk["kty"] == "RSA":
-        return "RS256"
-    return "EdDSA" if jwk["kty"] == "OKP" else "ES256"
-
-
-def _declared_algorithms(jwk: Mapping[str, Any], possible: frozenset[str]) -> frozenset[str]:
-    declared = jwk.get("alg")
-    if declared is None:
-        return possible
-    if declared not in possible:
-        raise UnusableKeyError("'alg' does not fit the key")
-    return frozenset({declared})
-
-
-def signing_key(key: Key, algorithm: str) -> tuple[SingleKey, str | None]:
+def signing_key(key: Key, algorithm: str | Iterable[str]) -> tuple[Any, str | None, str]:
     """Choose what to sign a token with.
 
     Args:
         key: A key, or several of which the first signs.
-        algorithm: The algorithm to sign with.
+        algorithm: The algorithm to sign with, or several of which the first that fits is used.
 
     Returns:
-        The key and its ID. Only a :class:`jwt.PyJWK` has one.
+        The key, its ID, which only a :class:`jwt.PyJWK` has, and the algorithm.
 
     Raises:
-        UnusableKeyError: If the key cannot sign with this algorithm.
+        UnusableKeyError: If the key cannot sign.
     """
-    if not (keys := single_keys(key)):
-        raise UnusableKeyError("there is none")
-    key = keys[0]
-    if isinstance(key, jwt.PyJWK):
-        if not _of_jwk(key, algorithm):
-            raise UnusableKeyError(f"the key is not one for {algorithm}")
-        signer, _ = signing_key(key.key, algorithm)
-        return signer, key.key_id
-    if algorithm not in ASYMMETRIC_ALGORITHMS:
-        if not isinstance(key, (str, bytes)):
-            raise UnusableKeyError(f"{algorithm} takes a secret")
-        return key, None
-    private = load_key(key) if isinstance(key, (str, bytes)) else key
-    if algorithm not in algorithms_of(private):
-        raise UnusableKeyError(f"the key is not one for {algorithm}")
-    if not isinstance(private, _PRIVATE_KEYS):
-        raise UnusableKeyError("a private key signs, this is a public one")
-    return private, None
-
-
-def provider_error(error: Exception) -> Exception:
-    """Tell whose fault it is that a key provider raised something.
-
-    Args:
-        error: What it raised.
-
-    Returns:
-        What to raise instead: ``401`` if there is no key for the token, ``503`` if there is none for anybody. Errors of the
-        provider itself are left as they are.
-    """
-    if isinstance(error, (jwt.PyJWKClientConnectionError, jwt.PyJWKSetError, OSError)):
-        return KeysUnavailableError("Keys to verify tokens with are unavailable")
-    if isinstance(error, (jwt.PyJWTError, LookupError)):
-        return KeyNotFoundError("Invalid token")
-    return error
-
-
-def identified(key: SingleKey, algorithm: str) -> SingleKey:
-    """Give a private key an ID, its thumbprint, unless it has one.
-
-    Args:
-        key: A key to sign with.
-        algorithm: The algorithm to sign with.
-
-    Returns:
-        The key as a :class:`jwt.PyJWK` with an ID. A shared secret as it is.
-
-    Raises:
-        UnusableKeyError: If the key cannot sign with this algorithm.
-    """
-    private, kid = signing_key(key, algorithm)
-    if kid is not None or algorithm not in ASYMMETRIC_ALGORITHMS:
-        return key
-    return _with_thumbprint(cast("PrivateKey", private), algorithm)
+    names, kid = names_of(algorithm), None
+    material: Any = next(iter(single_keys(key)), None)
+    if isinstance(material, jwt.PyJWK):
+        names, kid = tuple(name for name in names if name == material.algorithm_name), material.key_id
+        material = material.key
+    for name in names:
+        if name not in ASYMMETRIC_ALGORITHMS:
+            if name not in SYMMETRIC_ALGORITHMS or isinstance(material, (str, bytes)):
+                return material, kid, name
+        else:
+            private = load_key(material) if isinstance(material, (str, bytes)) else material
+            if name in algorithms_of(private):
+                if not isinstance(private, _PRIVATE_KEYS):
+                    raise UnusableKeyError("it is a public key, and only a private key signs")
+                return private, kid, name
+    raise UnusableKeyError(f"it is not a key for {' or '.join(names_of(algorithm))}")
 
 
 @lru_cache(maxsize=32)
-def _with_thumbprint(key: PrivateKey, algorithm: str) -> jwt.PyJWK:
+def identified(key: PrivateKey, kid: str | None, algorithm: str) -> jwt.PyJWK:
+    """Make a JWK of a private key, with its thumbprint as the ID unless it has one.
+
+    Args:
+        key: The private key.
+        kid: Its ID.
+        algorithm: The algorithm to sign with.
+
+    Returns:
+        A JWK that signs.
+    """
     members: dict[str, Any] = jwt.get_algorithm_by_name(algorithm).to_jwk(key, as_dict=True)
-    return jwt.PyJWK({**members, "kid": thumbprint(members), "alg": algorithm, "key_ops": ["sign"]})
+    return jwt.PyJWK({**members, "kid": kid or thumbprint(members), "alg": algorithm, "key_ops": ["sign"]})
 
 
 def public_jwk(key: PublicKey | PrivateKey) -> dict[str, Any]:
     """Return the members of the JWK of a public key, or of the public half of a private one, without metadata."""
-    key = public_half(key)
-    algorithm = jwt.get_algorithm_by_name(min(algorithms_of(key)))
-    jwk: dict[str, Any] = algorithm.to_jwk(key, as_dict=True)
+    public = public_half(key)
+    jwk: dict[str, Any] = jwt.get_algorithm_by_name(algorithms_of(public)[0]).to_jwk(public, as_dict=True)
     return {name: jwk[name] for name in _PUBLIC_MEMBERS[jwk["kty"]]}
 
 

@@ -1,132 +1,99 @@
+"""From a connection to its token, the key that verifies it, and the user."""
+
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 
-from jwt.exceptions import InvalidTokenError
+import jwt
 
-from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
+from litestar.exceptions import HTTPException, ImproperlyConfiguredException, NotAuthorizedException
 from litestar.middleware.authentication import AbstractAuthenticationMiddleware, AuthenticationResult
-from litestar.security.jwt._challenges import challenge
-from litestar.security.jwt._verified import Recollection
-from litestar.security.jwt.keys import KeyNotFoundError, provider_error
+from litestar.security.jwt._refusals import MISSING_CLAIMS, WRONG_TYPE, challenge, logger, reason_of
+from litestar.security.jwt.keys import KeyNotFoundException, names_of, raise_meaning, select
 from litestar.security.jwt.token import Token
-from litestar.security.jwt.unverified import MAX_TOKEN_LENGTH, UnverifiedToken
+from litestar.security.jwt.unverified import UnverifiedToken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import timedelta
 
     from litestar.connection import ASGIConnection
-    from litestar.security.jwt._sources import KeySource, RouteKeys
-    from litestar.security.jwt._verified import VerifiedTokens
-    from litestar.security.jwt.keys import Key
+    from litestar.security.jwt._injection import KeySource
+    from litestar.security.jwt.keys import Key, KeyProvider, SelectedKeys
     from litestar.types import ASGIApp, Method, Receive, Scope, Scopes, Send
 
-__all__ = ("SCOPE_KEY", "JWTAuthenticationMiddleware", "JWTCookieAuthenticationMiddleware")
+__all__ = ("JWTAuthenticationMiddleware", "JWTCookieAuthenticationMiddleware")
 
-_logger = logging.getLogger("litestar.security.jwt")
 
-SCOPE_KEY: Final = "litestar.security.jwt"
-"""Where a scope has what was made for its connection alone, if anything was."""
+class MiddlewareOptions(TypedDict, total=False):
+    """What the middleware of a backend is told. :class:`BaseJWTAuth <litestar.security.jwt.BaseJWTAuth>` explains the options.
+
+    Those that released Litestar does not have are left out if they are not set, as middleware of applications may not know them.
+    """
+
+    algorithm: Required[str | Sequence[str]]
+    auth_header: Required[str]
+    exclude: Required[str | list[str] | None]
+    exclude_http_methods: Required[Sequence[Method] | None]
+    exclude_opt_key: Required[str]
+    retrieve_user_handler: Required[Callable[[Any, ASGIConnection[Any, Any, Any, Any]], Awaitable[Any]]]
+    scopes: Required[Scopes | None]
+    token_secret: Required[Any]
+    token_cls: type[Token]
+    token_audience: Sequence[str] | Mapping[str, Sequence[str]] | None
+    token_issuer: Sequence[str] | Callable[[str], bool | Awaitable[bool]] | None
+    require_claims: Sequence[str] | None
+    verify_expiry: bool
+    verify_not_before: bool
+    strict_audience: bool
+    revoked_token_handler: Callable[[Any, ASGIConnection[Any, Any, Any, Any]], Awaitable[Any]] | None
+    accepted_types: Sequence[str] | None
+    auth_scheme: str | None
+    key_source: KeySource | None
+    leeway: float | timedelta
+    resource_metadata: str | None
 
 
 class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
     """Authenticates connections by a JSON Web Token in a request header."""
 
-    __slots__ = (
-        "accepted_types",
-        "algorithm",
-        "auth_header",
-        "key_source",
-        "leeway",
-        "max_token_length",
-        "require_claims",
-        "retrieve_user_handler",
-        "revoked_token_handler",
-        "strict_audience",
-        "token_audience",
-        "token_cls",
-        "token_issuer",
-        "token_secret",
-        "verified_tokens",
-        "verify_expiry",
-        "verify_not_before",
-    )
-
-    def __init__(
-        self,
-        algorithm: str | Sequence[str],
-        app: ASGIApp,
-        auth_header: str,
-        exclude: str | list[str] | None,
-        exclude_http_methods: Sequence[Method] | None,
-        exclude_opt_key: str,
-        retrieve_user_handler: Callable[[Any, ASGIConnection[Any, Any, Any, Any]], Awaitable[Any]],
-        scopes: Scopes,
-        token_secret: Key,
-        token_cls: type[Token] = Token,
-        token_audience: Sequence[str] | None = None,
-        token_issuer: Sequence[str] | Callable[[str], bool] | None = None,
-        require_claims: Sequence[str] | None = None,
-        verify_expiry: bool = True,
-        verify_not_before: bool = True,
-        strict_audience: bool = False,
-        revoked_token_handler: Callable[[Any, ASGIConnection[Any, Any, Any, Any]], Awaitable[Any]] | None = None,
-        *,
-        key_source: KeySource | None = None,
-        leeway: float | timedelta = 0,
-        accepted_types: Sequence[str] | None = None,
-        max_token_length: int = MAX_TOKEN_LENGTH,
-        verified_tokens: VerifiedTokens | None = None,
-    ) -> None:
+    def __init__(self, app: ASGIApp, **options: Unpack[MiddlewareOptions]) -> None:
         """Set up one layer of the middleware stack.
 
-        The options of a backend arrive here, see :class:`BaseJWTAuth <litestar.security.jwt.BaseJWTAuth>`.
-
         Args:
-            algorithm: See ``BaseJWTAuth.algorithm``.
             app: The next layer.
-            auth_header: See ``BaseJWTAuth.auth_header``.
-            exclude: See ``BaseJWTAuth.exclude``.
-            exclude_http_methods: See ``BaseJWTAuth.exclude_http_methods``.
-            exclude_opt_key: See ``BaseJWTAuth.exclude_opt_key``.
-            retrieve_user_handler: See ``BaseJWTAuth.retrieve_user_handler``.
-            scopes: See ``BaseJWTAuth.scopes``.
-            token_secret: See ``BaseJWTAuth.token_secret``. Not used when there is a ``key_source``.
-            token_cls: See ``BaseJWTAuth.token_cls``.
-            token_audience: See ``BaseJWTAuth.accepted_audiences``.
-            token_issuer: See ``BaseJWTAuth.accepted_issuers``.
-            require_claims: See ``BaseJWTAuth.require_claims``.
-            verify_expiry: See ``BaseJWTAuth.verify_expiry``.
-            verify_not_before: See ``BaseJWTAuth.verify_not_before``.
-            strict_audience: See ``BaseJWTAuth.strict_audience``.
-            revoked_token_handler: See ``BaseJWTAuth.revoked_token_handler``.
-            key_source: Where the key provider of the backend is to be had.
-            leeway: See ``BaseJWTAuth.leeway``.
-            accepted_types: See ``BaseJWTAuth.accepted_types``.
-            max_token_length: See ``BaseJWTAuth.max_token_length``.
-            verified_tokens: What is remembered of tokens, see ``BaseJWTAuth.verified_token_cache_size``.
+            **options: The options of a backend.
+
+        Raises:
+            TypeError: If there is an option that is not known.
         """
-        super().__init__(app, exclude, exclude_opt_key, exclude_http_methods, scopes)
-        self.accepted_types = None if accepted_types is None else frozenset(map(_media_type, accepted_types))
-        self.algorithm = algorithm
-        self.auth_header = auth_header
-        self.key_source = None if key_source is None else key_source.for_route()
-        self.leeway = leeway
-        self.max_token_length = max_token_length
-        self.require_claims = require_claims
-        self.retrieve_user_handler = retrieve_user_handler
-        self.revoked_token_handler = revoked_token_handler
-        self.strict_audience = strict_audience
-        self.token_audience = token_audience
-        self.token_cls = token_cls
-        self.token_issuer = token_issuer
-        self.token_secret = token_secret
-        self.verified_tokens = verified_tokens
-        self.verify_expiry = verify_expiry
-        self.verify_not_before = verify_not_before
+        if unknown := options.keys() - MiddlewareOptions.__annotations__.keys():
+            raise TypeError(f"{type(self).__name__} got unexpected keyword arguments: {', '.join(sorted(unknown))}")
+        super().__init__(
+            app, options["exclude"], options["exclude_opt_key"], options["exclude_http_methods"], options["scopes"]
+        )
+        types = options.get("accepted_types")
+        self.accepted_types = None if types is None else frozenset(map(_media_type, types))
+        self.algorithm = options["algorithm"]
+        self._algorithms = names_of(self.algorithm)
+        self.auth_header = options["auth_header"]
+        self.auth_scheme = options.get("auth_scheme")
+        self.key_source = options.get("key_source")
+        self.leeway = options.get("leeway", 0)
+        self.require_claims = options.get("require_claims")
+        self.resource_metadata = options.get("resource_metadata")
+        self.retrieve_user_handler = options["retrieve_user_handler"]
+        self.revoked_token_handler = options.get("revoked_token_handler")
+        self.strict_audience = options.get("strict_audience", False)
+        self.token_audience = options.get("token_audience")
+        self.token_cls = options.get("token_cls", Token)
+        self.token_issuer = options.get("token_issuer")
+        self.token_secret = options["token_secret"]
+        self.verify_expiry = options.get("verify_expiry", True)
+        self.verify_not_before = options.get("verify_not_before", True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Authenticate a connection and pass it on.
@@ -136,11 +103,13 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
             receive: The function to receive events with.
             send: The function to send events with.
         """
+        if self.key_source is None:
+            return await super().__call__(scope, receive, send)
+        app = scope["litestar_app"]
         try:
-            await super().__call__(scope, receive, send)
+            return await super().__call__(scope, receive, send)
         finally:
-            if (made := cast("dict[str, Any]", scope).pop(SCOPE_KEY, None)) is not None:
-                await made.close()
+            await self.key_source.close(app, scope)
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         """Find the token of a connection, and authenticate it.
@@ -152,17 +121,17 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
             The user and the token.
 
         Raises:
-            NotAuthorizedException: If there is no token, or it is not valid, or nobody's.
+            NotAuthorizedException: If there is no token, it is not valid, or it belongs to no user.
         """
-        auth_header = connection.headers.get(self.auth_header)
-        if not auth_header:
-            raise _no_credentials("No JWT token found in request header")
-        return await self.authenticate_token(encoded_token=_credentials(auth_header), connection=connection)
+        encoded_token = self._token_in_header(connection)
+        if encoded_token is None:
+            raise self._challenged(NotAuthorizedException("No JWT token found in request header"))
+        return await self.authenticate_token(encoded_token=encoded_token, connection=connection)
 
     async def authenticate_token(
         self, encoded_token: str, connection: ASGIConnection[Any, Any, Any, Any]
     ) -> AuthenticationResult:
-        """Verify a token, and look up whose it is.
+        """Verify a token, and look up the user that it belongs to.
 
         Args:
             encoded_token: The token.
@@ -172,81 +141,79 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
             The user and the token.
 
         Raises:
-            NotAuthorizedException: If the token is not valid, or has been revoked, or there is no such user.
-            KeysUnavailableError: If there are no keys to verify it with at the moment.
+            NotAuthorizedException: If the token is not valid, has been revoked, or belongs to no user.
+            KeysUnavailableException: If no keys to verify it with are available at the moment.
             ImproperlyConfiguredException: If the application's own key cannot be used.
         """
         try:
             token = await self._verify(encoded_token, connection)
+        except (NotAuthorizedException, jwt.InvalidTokenError) as e:
+            refused: Any = e
+            if isinstance(e, jwt.InvalidTokenError):
+                refused = NotAuthorizedException("Invalid token")
+                refused.__cause__ = e
+            self._refuse(refused, encoded_token)
+            raise refused from refused.__cause__
+        except Exception as e:
+            if not isinstance(e, HTTPException) or isinstance(e, ImproperlyConfiguredException):
+                logger.error("The application cannot verify tokens: %r", e)
+            raise
+        return AuthenticationResult(user=await self._user_of(token, connection), auth=token)
+
+    async def _user_of(self, token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> Any:
+        """Return the user that a verified token belongs to."""
+        user = None
+        try:
             user = await self.retrieve_user_handler(token, connection)
             revoked = self.revoked_token_handler and await self.revoked_token_handler(token, connection)
-            if not user or revoked:
+            if self.key_source is not None and (iscoroutine(user) or iscoroutine(revoked)):
+                raise ImproperlyConfiguredException("A handler returned a coroutine. Declare it with 'async def'.")
+            if revoked or not user:
                 raise NotAuthorizedException()
         except NotAuthorizedException as e:
-            challenge(e, error="invalid_token")
+            self._refuse(e, "", "revoked" if user else "no user")
             raise
-        return AuthenticationResult(user=user, auth=token)
+        return user
 
     async def _verify(self, encoded_token: str, connection: ASGIConnection[Any, Any, Any, Any]) -> Token:
-        if len(encoded_token) > self.max_token_length:
-            raise NotAuthorizedException("Invalid token")
-        try:
-            if self.key_source is not None:
-                return await self._verify_with(self.key_source, encoded_token, connection)
-            if self.accepted_types is not None:
-                self._check_type(_unverified(encoded_token))
-            return self._decode(encoded_token, self.token_secret, self.algorithm)
-        except ImproperlyConfiguredException as e:
-            _logger.error("No token can be verified: %s", e.detail)
-            raise
-
-    async def _verify_with(
-        self, source: RouteKeys, encoded_token: str, connection: ASGIConnection[Any, Any, Any, Any]
-    ) -> Token:
-        token = _unverified(encoded_token, source.checked)
-        bound = source.provider_for(connection)
-        if isinstance(bound, Awaitable):
-            bound = await bound
-        if token.algorithm not in bound.algorithms:
-            raise NotAuthorizedException("Invalid token")
-        self._check_type(token)
-        try:
-            key = bound.provider(token)
-            if isinstance(key, Awaitable):
-                key = await key
-        except Exception as e:
-            if (error := provider_error(e)) is e:
-                raise
-            raise error from e
-        if key is None:
-            raise KeyNotFoundError("Invalid token")
-        return self._decode(encoded_token, key, token.algorithm)
-
-    def _check_type(self, token: UnverifiedToken) -> None:
-        """Tell tokens of one purpose from those of another (RFC 8725, section 3.11)."""
-        if self.accepted_types is None:
-            return
-        declared = token.header.get("typ")
-        if not isinstance(declared, str) or _media_type(declared) not in self.accepted_types:
-            raise NotAuthorizedException("Invalid token")
-
-    def _decode(self, encoded_token: str, key: Key, algorithm: str | Sequence[str]) -> Token:
-        if self.verified_tokens is None:
-            return self._decode_with(encoded_token, key, algorithm)
-        with Recollection(self.verified_tokens, encoded_token) as recollection:
-            token = self._decode_with(encoded_token, key, algorithm)
-        recollection.keep(token.exp)
+        if self.key_source is not None:
+            unverified = self._unverified(encoded_token)
+            if unverified.algorithm not in self._algorithms:
+                raise jwt.InvalidAlgorithmError
+            token = await self._verify_with(await self.key_source.provider_for(connection.scope), unverified)
+        elif self.accepted_types is not None or isinstance(self.token_audience, Mapping):
+            audience = self._audience_of(self._unverified(encoded_token))
+            token = self._decode(encoded_token, self.token_secret, self.algorithm, audience)
+        else:
+            token = self._decode(encoded_token, self.token_secret, self.algorithm, self.token_audience)
+        if callable(self.token_issuer):
+            await self._check_issuer(self.token_issuer, token)
         return token
 
-    def _decode_with(self, encoded_token: str, key: Key, algorithm: str | Sequence[str]) -> Token:
+    async def _verify_with(self, provider: KeyProvider, unverified: UnverifiedToken) -> Token:
+        """Verify a token with the key that a provider finds. If its signature does not verify, the provider looks again."""
+        audience = self._audience_of(unverified)
+        key = await _answer_of(provider, unverified)
+        try:
+            return self._decode(unverified.encoded, key, unverified.algorithm, audience)
+        except NotAuthorizedException as e:
+            look_again = getattr(provider, "look_again", None)
+            if look_again is None or not isinstance(e.__cause__, jwt.InvalidSignatureError):
+                raise
+            with suppress(KeyNotFoundException):
+                if (key := await _answer_of(look_again, unverified)).keys:
+                    return self._decode(unverified.encoded, key, unverified.algorithm, audience)
+            raise
+
+    def _decode(self, encoded_token: str, key: Key, algorithm: Any, audience: Any) -> Token:
         # Overrides of ``decode`` that were written before there was a leeway do not know it.
         further: dict[str, Any] = {"leeway": self.leeway} if self.leeway else {}
         return self.token_cls.decode(
             encoded_token=encoded_token,
             secret=key,
             algorithm=algorithm,
-            audience=self.token_audience,
-            issuer=self.token_issuer,
+            audience=audience,
+            issuer=None if callable(self.token_issuer) else self.token_issuer,
             require_claims=self.require_claims,
             verify_exp=self.verify_expiry,
             verify_nbf=self.verify_not_before,
@@ -254,56 +221,80 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
             **further,
         )
 
+    def _unverified(self, encoded_token: str) -> UnverifiedToken:
+        # AWS load balancers send a bare token, whose segments are padded.
+        return UnverifiedToken(encoded_token, allow_padding=self.auth_scheme == "")
+
+    def _audience_of(self, token: UnverifiedToken) -> Any:
+        """Check the type of a token (RFC 8725, section 3.11), and return the audiences to accept of the issuer it names."""
+        if self.accepted_types is not None:
+            declared = token.header.get("typ")
+            if not isinstance(declared, str) or _media_type(declared) not in self.accepted_types:
+                raise jwt.InvalidTokenError(WRONG_TYPE)
+        if not isinstance(self.token_audience, Mapping):
+            return self.token_audience
+        if (issuer := token.issuer) is None or issuer not in self.token_audience:
+            raise jwt.InvalidIssuerError(f"one of {', '.join(self.token_audience)}")
+        return self.token_audience[issuer]
+
+    async def _check_issuer(self, accepts: Callable[[str], bool | Awaitable[bool]], token: Token) -> None:
+        """Refuse a token unless a function of the application says ``True``, and nothing else, to its issuer."""
+        if isinstance(token.iss, str):
+            accepted = accepts(token.iss)
+            if isinstance(accepted, Awaitable):
+                accepted = await accepted
+            if accepted is True:
+                return
+        raise jwt.InvalidIssuerError(f"one for which {getattr(accepts, '__qualname__', accepts)} returns True")
+
+    def _token_in_header(self, connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
+        """Return what follows the authentication scheme and any number of spaces (RFC 9110, section 11.4)."""
+        header = connection.headers.get(self.auth_header)
+        if not header or self.auth_scheme == "":
+            return header or None
+        scheme, _, credentials = header.partition(" ")
+        if self.auth_scheme is not None and scheme.lower() != self.auth_scheme.lower():
+            return None
+        return credentials.strip(" ")
+
+    def _challenged(self, exception: NotAuthorizedException, **parameters: str) -> NotAuthorizedException:
+        if self.resource_metadata is not None:
+            parameters["resource_metadata"] = self.resource_metadata
+        challenge(exception, self.auth_scheme or "Bearer", **parameters)
+        return exception
+
+    def _refuse(self, exception: NotAuthorizedException, encoded_token: str, reason: str | None = None) -> None:
+        """Log why a token is refused, and let the response say so."""
+        reason = reason or reason_of(exception, self.token_cls)
+        expected: Any = {
+            **MISSING_CLAIMS,
+            "algorithm": self.algorithm,
+            "audience": self.token_audience,
+            "issuer": exception.__cause__
+            if self.token_issuer is None or callable(self.token_issuer)
+            else self.token_issuer,
+            WRONG_TYPE: sorted(self.accepted_types or ()),
+        }.get(reason)
+        if reason == "unknown key":
+            with suppress(jwt.InvalidTokenError):
+                expected = f"a known key, not {str(self._unverified(encoded_token).kid)[:64]!r}"
+        expected = ", ".join(expected) if isinstance(expected, (tuple, list)) else expected
+        logger.info("Token refused: %s%s", reason, "" if expected is None else f" (expected: {expected})")
+        self._challenged(exception, error="invalid_token", error_description=f"Token refused: {reason}")
+
 
 class JWTCookieAuthenticationMiddleware(JWTAuthenticationMiddleware):
-    """Authenticates connections by a JSON Web Token in a request header or, failing that, in a cookie."""
+    """Authenticates connections by a JSON Web Token in a request header or, if there is none, in a cookie."""
 
-    __slots__ = ("auth_cookie_key",)
-
-    def __init__(
-        self,
-        algorithm: str | Sequence[str],
-        app: ASGIApp,
-        auth_cookie_key: str,
-        auth_header: str,
-        exclude: str | list[str] | None,
-        exclude_opt_key: str,
-        exclude_http_methods: Sequence[Method] | None,
-        retrieve_user_handler: Callable[[Any, ASGIConnection[Any, Any, Any, Any]], Awaitable[Any]],
-        scopes: Scopes,
-        token_secret: Key,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, app: ASGIApp, auth_cookie_key: str, **options: Unpack[MiddlewareOptions]) -> None:
         """Set up one layer of the middleware stack.
 
         Args:
-            algorithm: See ``BaseJWTAuth.algorithm``.
             app: The next layer.
             auth_cookie_key: Name of the cookie.
-            auth_header: See ``BaseJWTAuth.auth_header``.
-            exclude: See ``BaseJWTAuth.exclude``.
-            exclude_opt_key: See ``BaseJWTAuth.exclude_opt_key``.
-            exclude_http_methods: See ``BaseJWTAuth.exclude_http_methods``.
-            retrieve_user_handler: See ``BaseJWTAuth.retrieve_user_handler``.
-            scopes: See ``BaseJWTAuth.scopes``.
-            token_secret: See ``BaseJWTAuth.token_secret``.
-            *args: What else :class:`JWTAuthenticationMiddleware` takes, in its order.
-            **kwargs: The same by name.
+            **options: The options of a backend.
         """
-        super().__init__(
-            algorithm,
-            app,
-            auth_header,
-            exclude,
-            exclude_http_methods,
-            exclude_opt_key,
-            retrieve_user_handler,
-            scopes,
-            token_secret,
-            *args,
-            **kwargs,
-        )
+        super().__init__(app, **options)
         self.auth_cookie_key = auth_cookie_key
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
@@ -316,32 +307,24 @@ class JWTCookieAuthenticationMiddleware(JWTAuthenticationMiddleware):
             The user and the token.
 
         Raises:
-            NotAuthorizedException: If there is no token, or it is not valid, or nobody's.
+            NotAuthorizedException: If there is no token, it is not valid, or it belongs to no user.
         """
-        encoded_token = _credentials(connection.headers.get(self.auth_header, ""))
+        encoded_token = self._token_in_header(connection)
         if not encoded_token:
             encoded_token = connection.cookies.get(self.auth_cookie_key, "").rpartition(" ")[2]
         if not encoded_token:
-            raise _no_credentials("No JWT token found in request header or cookies")
+            raise self._challenged(NotAuthorizedException("No JWT token found in request header or cookies"))
         return await self.authenticate_token(encoded_token=encoded_token, connection=connection)
 
 
-def _no_credentials(detail: str) -> NotAuthorizedException:
-    exception = NotAuthorizedException(detail)
-    challenge(exception)
-    return exception
-
-
-def _credentials(header: str) -> str:
-    """Return what follows the authentication scheme and any number of spaces (RFC 9110, section 11.4)."""
-    return header.partition(" ")[2].strip(" ")
-
-
-def _unverified(encoded_token: str, checked: Collection[str] = ()) -> UnverifiedToken:
+async def _answer_of(provider: Callable[[UnverifiedToken], Any], token: UnverifiedToken) -> SelectedKeys:
+    """Ask a provider for the keys of a token."""
     try:
-        return UnverifiedToken(encoded_token, checked=checked)
-    except InvalidTokenError as e:
-        raise NotAuthorizedException("Invalid token") from e
+        key = provider(token)
+        return select(await key if isinstance(key, Awaitable) else key, token)
+    except Exception as e:
+        raise_meaning(e)
+        raise
 
 
 def _media_type(name: str) -> str:

@@ -1,11 +1,13 @@
+"""The claims of a token: how they are made, signed, verified and read."""
+
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextvars import ContextVar
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
@@ -14,45 +16,41 @@ import jwt
 import msgspec
 
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
-from litestar.security.jwt._verified import recollected
-from litestar.security.jwt._verifier import verifier
+from litestar.security.jwt._verifier import verify
 from litestar.security.jwt.keys import (
-    ALGORITHMS,
-    KeyNotFoundError,
+    ASYMMETRIC_ALGORITHMS,
+    KeyNotFoundException,
+    SelectedKeys,
     UnusableKeyError,
-    candidates,
-    provider_error,
+    names_of,
+    raise_meaning,
+    refuse_mixture,
+    select,
     signing_key,
+    single_keys,
 )
-from litestar.security.jwt.unverified import UnverifiedToken, parsed
+from litestar.security.jwt.unverified import UnverifiedToken
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
-    from litestar.security.jwt.keys import Key, KeyProvider
+    from litestar.security.jwt.keys import Key
 
-__all__ = (
-    "JWTDecodeOptions",
-    "Token",
-)
+__all__ = ("JWTDecodeOptions", "Token")
 
-# Claims of the wrong type or depth make PyJWT and the json module raise these; all are the token's fault.
+# Claims of the wrong type or depth make PyJWT and the json module raise these.
 _MALFORMED: Final = (TypeError, ValueError, OverflowError, RecursionError)
+# PyJWT, msgspec and overrides of ``decode_payload`` raise these if the token is not valid.
+_MISFITS: Final = (KeyError, jwt.InvalidTokenError, msgspec.ValidationError)
 
-# PyJWT leaves the claims alone as well if it is told nothing but that it need not verify the signature.
-_ALL_BUT_THE_SIGNATURE: Final = {
-    "verify_signature": False,
-    **dict.fromkeys(
-        ("verify_exp", "verify_nbf", "verify_iat", "verify_sub", "verify_jti", "verify_aud", "verify_iss"), True
-    ),
-}
-
-# ``Token.__post_init__`` takes no arguments, and it is where times are compared with the clock.
-_leeway: ContextVar[float] = ContextVar("leeway", default=0)
+_ASYMMETRIC: Final = frozenset(ASYMMETRIC_ALGORITHMS)
+# The time zone of times that PyJWT has judged. ``Token.__post_init__`` takes no arguments that could tell.
+_JUDGED: Final = timezone(timedelta(0), "UTC")
 
 
 class JWTDecodeOptions(TypedDict, total=False):
-    """The part of PyJWT's ``options`` that :meth:`Token.decode` sets."""
+    """What :meth:`Token.decode` asks of :meth:`Token.decode_payload`: options of :func:`jwt.decode`, and ``leeway``."""
 
     verify_aud: bool
     verify_iss: bool
@@ -60,12 +58,13 @@ class JWTDecodeOptions(TypedDict, total=False):
     verify_nbf: bool
     strict_aud: bool
     require: list[str]
+    leeway: float | timedelta
 
 
 def _to_seconds(value: datetime) -> datetime:
-    """Drop what a NumericDate of a token does not hold: fractions of a second, and time zones other than UTC."""
-    if value.tzinfo is UTC and not value.microsecond:
-        return value
+    """Drop what a NumericDate cannot hold: fractions of a second, and time zones other than UTC."""
+    if value.tzinfo in (UTC, _JUDGED):
+        return value.replace(microsecond=0, tzinfo=UTC)
     return (value if value.tzinfo is None else value.astimezone(UTC)).replace(microsecond=0)
 
 
@@ -74,197 +73,174 @@ class Token:
     """The claims of a JSON Web Token."""
 
     exp: datetime
-    """Expiration, when the token ceases to be valid."""
+    """When the token expires."""
     sub: str
-    """Subject, whom the token is about. As a rule the ID of a user."""
+    """Whom the token is about, usually the ID of a user."""
     iat: datetime = field(default_factory=lambda: _to_seconds(datetime.now(UTC)))
-    """Issued at, when the token was made. Now, if not set."""
+    """When the token was issued. Now by default."""
     iss: str | None = field(default=None)
-    """Issuer, who made the token."""
+    """Who issued the token."""
     aud: str | Sequence[str] | None = field(default=None)
-    """Audience, whom the token was made for."""
-    jti: str | Sequence[str] | None = field(default=None)
-    """JWT ID, what tells this token from all others of its issuer."""
+    """Whom the token is for."""
+    jti: str | None = field(default=None)
+    """The unique ID of the token."""
     extras: dict[str, Any] = field(default_factory=dict)
-    """Claims that the token class has no field for."""
+    """The claims that the token class has no field for."""
 
     def __post_init__(self) -> None:
-        now, leeway = int(time.time()), _leeway.get()
         if not self.sub:
             raise ImproperlyConfiguredException("sub must be a string with a length greater than 0")
-        if not isinstance(self.exp, datetime) or (exp := _to_seconds(self.exp)).timestamp() < now - leeway:
+        now, exp, iat = int(time.time()), self.exp, self.iat
+        if not isinstance(exp, datetime) or not (exp.tzinfo is _JUDGED or _to_seconds(exp).timestamp() >= now):
             raise ImproperlyConfiguredException("exp value must be a datetime in the future")
-        if not isinstance(self.iat, datetime) or (iat := _to_seconds(self.iat)).timestamp() > now + leeway:
+        if not isinstance(iat, datetime) or not (iat.tzinfo is _JUDGED or _to_seconds(iat).timestamp() <= now):
             raise ImproperlyConfiguredException("iat must be a current or past time")
-        self.exp, self.iat = exp, iat
+        self.exp, self.iat = _to_seconds(exp), _to_seconds(iat)
 
     @classmethod
     def decode_payload(
         cls,
         encoded_token: str,
-        secret: Key,
+        secret: Any,
         algorithms: list[str],
         issuer: str | Sequence[str] | None = None,
         audience: str | Sequence[str] | None = None,
         options: JWTDecodeOptions | None = None,
-        leeway: float | timedelta = 0,
     ) -> Any:
-        """Verify an encoded token and return its claims.
+        """Verify an encoded token with one key, and return its claims.
 
-        Override this to change the claims before a token is made of them. An override need not take ``leeway`` unless
-        that option is in use.
+        Override this to change what claims look like before an instance is made of them.
 
         Args:
-            encoded_token: The token.
-            secret: The key to verify it with, or several of which one has to do it.
-            algorithms: Algorithms to accept.
-            issuer: Issuers to accept.
-            audience: Audiences to accept.
-            options: Which claims to verify.
-            leeway: Seconds that clocks may be apart.
+            encoded_token: The token, in compact serialization.
+            secret: The key to verify the signature with.
+            algorithms: The algorithms to accept.
+            issuer: Names of the issuers to accept. Only looked at if ``options`` say so.
+            audience: The audiences to accept. Only looked at if ``options`` say so.
+            options: What else to check.
 
         Returns:
             The claims.
 
         Raises:
             jwt.exceptions.InvalidTokenError: If the token is not valid.
-            UnusableKeyError: If the key cannot be used.
+            jwt.exceptions.InvalidKeyError: If the key cannot be used.
         """
-        token = parsed(encoded_token)
-        # RFC 8725, sections 3.1 and 3.2. What nobody signed is no token, even if somebody accepts it.
-        if token.algorithm not in algorithms or token.algorithm.lower() == "none":
-            raise jwt.InvalidAlgorithmError("Algorithm not accepted")
-        failure: jwt.InvalidTokenError = jwt.InvalidSignatureError("No key fits")
-        decode: Any = verifier.decode_complete if token.algorithm in ALGORITHMS else jwt.decode_complete
-        keys = candidates(secret, token)
-        recollection = recollected.get()
-        if recollection is not None and (known := recollection.verified_by(encoded_token, keys)) is not None:
-            keys, options = (known,), cast("JWTDecodeOptions", {**_ALL_BUT_THE_SIGNATURE, **(options or {})})
-        for key in keys:
-            try:
-                decoded = decode(
-                    encoded_token,
-                    key,
-                    [token.algorithm],
-                    options,
-                    audience=audience,
-                    issuer=issuer,
-                    leeway=leeway,
-                )
-            except jwt.InvalidSignatureError as e:
-                failure = e
-            except jwt.InvalidKeyError as e:
-                raise UnusableKeyError(str(e)) from e
-            except _MALFORMED as e:
-                raise jwt.DecodeError("Malformed claims") from e
-            else:
-                if recollection is not None:
-                    recollection.verified(encoded_token, key)
-                return decoded["payload"]
-        raise failure
+        checks: dict[str, Any] = {**(options or {})}
+        leeway = checks.pop("leeway", 0)
+        # A shared secret is verified by PyJWT as it is, so that its tokens are judged as they always were.
+        decode: Callable[..., Any] = verify if _ASYMMETRIC.issuperset(algorithms) else jwt.decode
+        try:
+            return decode(
+                encoded_token,
+                secret,
+                algorithms,
+                checks,
+                audience=audience,
+                issuer=issuer,
+                leeway=leeway,
+            )
+        except _MALFORMED as e:
+            raise jwt.DecodeError("Malformed claims") from e
 
     @classmethod
     def decode(
         cls,
         encoded_token: str,
-        secret: Key | KeyProvider,
-        algorithm: str | Sequence[str],
+        secret: Any,
+        algorithm: Any,
         audience: str | Sequence[str] | None = None,
-        issuer: str | Sequence[str] | Callable[[str], bool] | None = None,
+        issuer: str | Sequence[str] | None = None,
         require_claims: Sequence[str] | None = None,
         verify_exp: bool = True,
         verify_nbf: bool = True,
         strict_audience: bool = False,
+        *,
         leeway: float | timedelta = 0,
     ) -> Self:
         """Verify an encoded token and make an instance of its claims.
 
         Args:
             encoded_token: The token, in compact serialization.
-            secret: The key to verify the signature with, or several of which one has to do it, or a synchronous key
-                provider.
-            algorithm: The algorithm, or all algorithms, to accept.
+            secret: The :data:`Key` to verify the signature with, or a synchronous :class:`KeyProvider` that finds it.
+            algorithm: The name of the algorithm to accept, or a sequence of names.
             audience: Accept tokens for one of these audiences only. Any audience if not set.
-            issuer: Accept tokens of these issuers only: their names, or a function that tells. Any issuer if not set.
-            require_claims: Names of claims that have to be there.
-            verify_exp: Whether ``exp`` has to be in the future.
-            verify_nbf: Whether ``nbf`` has to be in the past.
-            strict_audience: Whether ``aud`` has to be a single value, equal to the one audience given.
-            leeway: Seconds that the clocks of issuer and verifier may be apart when ``exp``, ``nbf`` and ``iat`` are
+            issuer: Accept tokens of these issuers only. Any issuer if not set.
+            require_claims: Names of claims that the token must have.
+            verify_exp: Whether ``exp`` must be in the future.
+            verify_nbf: Whether ``nbf`` must be in the past.
+            strict_audience: Whether ``aud`` must be a single value, equal to the one audience given.
+            leeway: Seconds by which the clocks of issuer and verifier may differ when ``exp``, ``nbf`` and ``iat`` are
                 compared with the time.
 
         Returns:
             The token.
 
         Raises:
-            NotAuthorizedException: If the token is not valid.
-            KeysUnavailableError: If the provider has no keys at the moment.
+            NotAuthorizedException: If the token is not valid. Its ``__cause__`` says why.
+            KeysUnavailableException: If the provider has no keys at the moment.
             ImproperlyConfiguredException: If the key cannot be used, or the provider is asynchronous.
             ValueError: If ``strict_audience`` is set without exactly one audience.
         """
-        # RFC 8725, sections 3.8 and 3.9. PyJWT compares, and looks at no audience or issuer of its own accord.
-        options: JWTDecodeOptions = {"verify_aud": bool(audience), "verify_iss": bool(issuer)}
-        if require_claims:
-            options["require"] = list(require_claims)
-        if not verify_exp:
-            options["verify_exp"] = False
-        if not verify_nbf:
-            options["verify_nbf"] = False
+        algorithms = list(names_of(algorithm))
+        # RFC 8725, sections 3.8 and 3.9. PyJWT compares, and looks at neither audience nor issuer of its own accord.
+        options: JWTDecodeOptions = {
+            "verify_aud": bool(audience),
+            "verify_iss": bool(issuer),
+            "verify_exp": verify_exp,
+            "verify_nbf": verify_nbf,
+            "strict_aud": strict_audience,
+            "require": list(require_claims or ()),
+        }
+        if leeway:
+            options["leeway"] = leeway
         if strict_audience:
-            options["strict_aud"] = True
             audience = _single_audience(audience)
-        algorithms = [algorithm] if isinstance(algorithm, str) else list(algorithm)
-        # Overrides of ``decode_payload`` that were written before these arguments existed do not know them.
-        further: dict[str, Any] = {"leeway": leeway} if leeway else {}
         try:
-            checked = ("alg", "iss") if issuer else ("alg",)
-            key: Any = secret
-            if callable(secret):
-                token = UnverifiedToken(encoded_token, checked=checked)
-                key = _ask(key, token, algorithms)
-            payload = cls.decode_payload(
-                encoded_token=encoded_token,
-                secret=key,
-                algorithms=algorithms,
-                audience=audience,
-                issuer=cast("Sequence[str]", _Accepted(issuer)) if callable(issuer) else issuer,
-                options=options,
-                **further,
-            )
-            return cls._from_payload(payload, leeway)
-        except UnusableKeyError as e:
+            encoded_token, algorithms, keys = _keys_for(encoded_token, secret, algorithms)
+            checks = {"algorithms": algorithms, "audience": audience, "issuer": issuer, "options": options}
+            payload = cls._first_verified(keys, encoded_token=encoded_token, **checks)
+            return cls._from_payload(payload, is_foreign=isinstance(secret, SelectedKeys))
+        except (UnusableKeyError, jwt.InvalidKeyError) as e:
             raise ImproperlyConfiguredException(f"The key to verify tokens with cannot be used: {e}") from e
-        except (KeyError, jwt.InvalidTokenError, msgspec.ValidationError, KeyNotFoundError) as e:
+        except (*_MISFITS, KeyNotFoundException, ImproperlyConfiguredException) as e:
             raise NotAuthorizedException("Invalid token") from e
 
     @classmethod
-    def _from_payload(cls, payload: dict[str, Any], leeway: float | timedelta) -> Self:
-        try:
-            for claim in ("exp", "iat"):
-                payload[claim] = datetime.fromtimestamp(payload[claim], UTC)
-        except (OSError, *_MALFORMED) as e:
-            raise jwt.InvalidTokenError("Not a time") from e
-        fields = _field_names(cast("Any", cls))
-        if further := payload.keys() - fields:
-            extras = payload.setdefault("extras", {})
-            if not isinstance(extras, dict):
-                raise jwt.InvalidTokenError("'extras' is not an object")
-            extras.update({claim: payload.pop(claim) for claim in further})
-        if not leeway:
-            return msgspec.convert(payload, cls, strict=False)
-        reset = _leeway.set(leeway.total_seconds() if isinstance(leeway, timedelta) else leeway)
-        try:
-            return msgspec.convert(payload, cls, strict=False)
-        finally:
-            _leeway.reset(reset)
+    def _first_verified(cls, keys: Sequence[Any], **arguments: Any) -> Any:
+        """Return the claims of a token, if one of some keys verifies it."""
+        for key in keys[:-1]:
+            with suppress(jwt.InvalidSignatureError):
+                return cls.decode_payload(secret=key, **arguments)
+        return cls.decode_payload(secret=keys[-1], **arguments)
 
-    def encode(self, secret: Key, algorithm: str, headers: dict[str, Any] | None = None) -> str:
+    @classmethod
+    def _from_payload(cls, payload: dict[str, Any], *, is_foreign: bool) -> Self:
+        for claim in ("exp", "iat", "sub"):
+            if claim not in payload:
+                raise jwt.MissingRequiredClaimError(claim)
+        try:
+            payload |= {claim: datetime.fromtimestamp(payload[claim], _JUDGED) for claim in ("exp", "iat")}
+        except (OSError, *_MALFORMED) as e:
+            raise jwt.DecodeError("'exp' or 'iat' is not a time") from e
+        extras = payload.setdefault("extras", {})
+        if not isinstance(extras, dict):
+            raise jwt.DecodeError("'extras' is not an object")
+        claims = {claim: payload.pop(claim) for claim in payload.keys() - _field_names(cast("Any", cls))}
+        nested = extras.keys() - claims if is_foreign else ()
+        extras.update(claims)
+        token = msgspec.convert(payload, cls, strict=False)
+        if nested:  # what other issuers put under "extras" grants nothing
+            token.__dict__["_nested_claims"] = nested
+        return token
+
+    def encode(self, secret: Any, algorithm: Any, headers: dict[str, Any] | None = None) -> str:
         """Sign the token.
 
         Args:
-            secret: The key to sign with: a shared secret, or a private key. Of several, the first. The ID of a
+            secret: The :data:`Key` to sign with: a shared secret or a private key. Of several, the first signs. The ID of a
                 :class:`jwt.PyJWK` becomes the ``kid`` of the token.
-            algorithm: The algorithm to sign with.
+            algorithm: The name of the algorithm to sign with, or several names of which the first that fits the key is used.
             headers: JOSE header parameters to add.
 
         Returns:
@@ -274,44 +250,48 @@ class Token:
             ImproperlyConfiguredException: If the key or the algorithm cannot be used for signing.
         """
         try:
-            key, kid = signing_key(secret, algorithm)
+            key, kid, name = signing_key(secret, algorithm)
             return jwt.encode(
                 {name: value for name, value in asdict(self).items() if value is not None},
-                cast("Any", key),
-                algorithm,
-                {"kid": kid, **(headers or {})} if kid is not None else headers,
+                key,
+                name,
+                headers if kid is None else {"kid": kid, **(headers or {})},
             )
         except (jwt.DecodeError, jwt.InvalidKeyError, NotImplementedError, UnusableKeyError) as e:
             raise ImproperlyConfiguredException("Failed to encode token") from e
 
 
-class _Accepted:
-    """A predicate, as the container that PyJWT looks issuers up in."""
+def _keys_for(encoded: Any, secret: Any, algorithms: list[str]) -> tuple[str, list[str], Sequence[Any]]:
+    """Choose the keys that may verify a token.
 
-    __slots__ = ("_accepts",)
-
-    def __init__(self, accepts: Callable[[str], bool]) -> None:
-        self._accepts = accepts
-
-    def __contains__(self, issuer: str) -> bool:
-        return self._accepts(issuer)
-
-
-def _ask(provider: KeyProvider, token: UnverifiedToken, algorithms: list[str]) -> Key:
-    if token.algorithm not in algorithms:  # before anything that may cost more
+    Returns:
+        The token, the algorithms to accept, and the keys, at least one.
+    """
+    if not (callable(secret) or isinstance(secret, SelectedKeys)) and _ASYMMETRIC.isdisjoint(algorithms):
+        return encoded, algorithms, single_keys(secret)
+    if len(algorithms) > 1:
+        refuse_mixture(algorithms)
+    token = UnverifiedToken(encoded)
+    if token.algorithm not in algorithms:
         raise jwt.InvalidAlgorithmError("Algorithm not accepted")
+    selected = select(_ask(secret, token) if callable(secret) else secret, token)
+    if not selected.keys:
+        raise KeyNotFoundException("Invalid token")
+    return token.encoded, [token.algorithm], selected.keys
+
+
+def _ask(provider: Callable[[UnverifiedToken], Any], token: UnverifiedToken) -> Key:
+    """Ask a synchronous provider."""
     try:
-        key = provider(token)
+        key: Any = provider(token)
     except Exception as e:
-        raise provider_error(e) from e
+        raise_meaning(e)
+        raise
     if isinstance(key, Awaitable):
         if iscoroutine(key):
             key.close()
-        raise ImproperlyConfiguredException(
-            "This key provider is asynchronous. Give it to a backend as 'key_provider', or pass Token.decode the key "
-            "that 'await provider(UnverifiedToken(encoded_token))' returns."
-        )
-    return key
+        raise UnusableKeyError("its provider is asynchronous. Use it as the 'key_provider' of a backend")
+    return cast("Key", key)
 
 
 def _single_audience(audience: str | Sequence[str] | None) -> str:

@@ -1,10 +1,10 @@
 from dataclasses import dataclass
-from typing import Any
 
-from litestar import Litestar, Request, get
+from litestar import Litestar, get
 from litestar.connection import ASGIConnection
-from litestar.security.jwt import JWTAuth, OpenIDProvider, Token
+from litestar.security.jwt import JWTAuth, OpenIDProvider, Token, requires_scopes
 
+POOL = "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_Example"
 CLIENT_ID = "1example23456789"
 
 
@@ -14,23 +14,23 @@ class CognitoToken(Token):
     token_use: str = ""
 
 
-async def retrieve_user(token: CognitoToken, connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
+async def retrieve_user(token: CognitoToken, connection: ASGIConnection) -> str | None:
     if token.token_use != "access" or token.client_id != CLIENT_ID:
         return None
     return token.sub
 
 
-@get("/me")
-async def me(request: Request[str, CognitoToken, Any]) -> str:
-    return request.user
+@get("/reports", guards=[requires_scopes("staff", claims="cognito:groups")])
+async def reports() -> list[str]:
+    return ["a report"]
 
 
 jwt_auth = JWTAuth[str, CognitoToken](
     retrieve_user_handler=retrieve_user,
-    key_provider=OpenIDProvider("https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_Example"),
+    key_provider=OpenIDProvider(POOL),
     token_cls=CognitoToken,
-    # The access tokens of Cognito have none. 'retrieve_user' checks the client instead.
-    accepted_audiences=[],
+    accepted_audiences=[],  # access tokens have no audience: see retrieve_user
+    exclude=["^/schema"],
 )
 
-app = Litestar([me], on_app_init=[jwt_auth.on_app_init])
+app = Litestar([reports], on_app_init=[jwt_auth.on_app_init])

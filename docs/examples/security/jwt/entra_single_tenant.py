@@ -1,30 +1,47 @@
+import os
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from litestar import Litestar, Request, get
 from litestar.connection import ASGIConnection
 from litestar.security.jwt import JWTAuth, OpenIDProvider, Token
 
-TENANT_ID = "11111111-1111-1111-1111-111111111111"
-CLIENT_ID = "22222222-2222-2222-2222-222222222222"
+
+@dataclass
+class Settings:
+    issuer: str
+    client_id: str
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        tenant_id = os.environ["TENANT_ID"]
+        return cls(
+            issuer=f"https://login.microsoftonline.com/{tenant_id}/v2.0",
+            client_id=os.environ["CLIENT_ID"],
+        )
 
 
-async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    return token.sub
+@dataclass
+class User:
+    id: str
+
+
+async def retrieve_user(token: Token, connection: ASGIConnection) -> User:
+    return User(id=token.sub)
 
 
 @get("/me")
-async def me(request: Request[str, Token, Any]) -> str:
+async def me(request: Request[User, Token, Any]) -> User:
     return request.user
 
 
-jwt_auth = JWTAuth[str, Token](
-    retrieve_user_handler=retrieve_user,
-    key_provider=OpenIDProvider(
-        f"https://login.microsoftonline.com/{TENANT_ID}/v2.0",
-        # Servers of Entra ID disagree at times about which keys there are.
-        withdrawn_grace=24 * 60 * 60,
-    ),
-    accepted_audiences=[CLIENT_ID],
-)
-
-app = Litestar([me], on_app_init=[jwt_auth.on_app_init])
+def create_app(settings: Settings | None = None) -> Litestar:
+    settings = settings or Settings.from_environment()
+    jwt_auth = JWTAuth[User, Token](
+        retrieve_user_handler=retrieve_user,
+        key_provider=OpenIDProvider(settings.issuer, withdrawn_grace=timedelta(days=1)),
+        accepted_audiences=[settings.client_id],
+        exclude=["^/schema"],
+    )
+    return Litestar([me], on_app_init=[jwt_auth.on_app_init])

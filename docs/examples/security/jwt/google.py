@@ -7,8 +7,8 @@ from litestar.security.jwt import JWTAuth, OpenIDProvider, Token
 CLIENT_ID = "1234567890-example.apps.googleusercontent.com"
 
 
-async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
-    # Anybody can have a Google account. This one has to be of an organization.
+async def retrieve_user(token: Token, connection: ASGIConnection) -> str | None:
+    # Anyone can create a Google account. This one has to belong to your organization.
     return token.sub if token.extras.get("hd") == "example.com" else None
 
 
@@ -24,6 +24,7 @@ jwt_auth = JWTAuth[str, Token](
         issuer_in_tokens=["https://accounts.google.com", "accounts.google.com"],
     ),
     accepted_audiences=[CLIENT_ID],
+    exclude=["^/schema"],
 )
 
 app = Litestar([me], on_app_init=[jwt_auth.on_app_init])

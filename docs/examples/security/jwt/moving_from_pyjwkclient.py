@@ -7,7 +7,7 @@ from litestar.connection import ASGIConnection
 from litestar.security.jwt import JWTAuth, Token
 
 
-async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
     return token.sub
 
 
@@ -21,6 +21,7 @@ jwt_auth = JWTAuth[str, Token](
     key_provider=jwt.PyJWKClient("https://idp.example.com/keys"),
     accepted_issuers=["https://idp.example.com"],
     accepted_audiences=["my-api"],
+    exclude=["^/schema"],
 )
 
 app = Litestar([me], on_app_init=[jwt_auth.on_app_init])

@@ -6,25 +6,26 @@ from litestar.connection import ASGIConnection
 from litestar.security.jwt import JWTAuth, Token
 
 
-async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
     return token.sub
+
+
+@get("/me")
+async def me(request: Request[str, Token, Any]) -> str:
+    return request.user
 
 
 def create_app() -> Litestar:
     jwt_auth = JWTAuth[str, Token](
         retrieve_user_handler=retrieve_user,
-        # This was the shared secret. Now it is a private key, as PEM, that only this application has.
+        # This was the shared secret. Now it is the PEM of a private key.
         token_secret=os.environ["JWT_PRIVATE_KEY"],
         algorithm="RS256",
-        exclude=["/login"],
+        exclude=["^/login", "^/schema"],
     )
 
     @post("/login")
     async def login() -> Response[Any]:
         return jwt_auth.login("alice", send_token_as_response_body=True)
-
-    @get("/me")
-    async def me(request: Request[str, Token, Any]) -> str:
-        return request.user
 
     return Litestar([login, me], on_app_init=[jwt_auth.on_app_init])

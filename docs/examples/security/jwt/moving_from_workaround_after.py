@@ -5,7 +5,7 @@ from litestar.connection import ASGIConnection
 from litestar.security.jwt import JWTAuth, RemoteJWKSet, Token
 
 
-async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
     return token.sub
 
 
@@ -19,6 +19,7 @@ jwt_auth = JWTAuth[str, Token](
     key_provider=RemoteJWKSet("https://idp.example.com/keys"),
     algorithm="RS256",
     accepted_audiences=["my-api"],
+    exclude=["^/schema"],
 )
 
 app = Litestar([me], on_app_init=[jwt_auth.on_app_init])

@@ -13,13 +13,16 @@ client = jwt.PyJWKClient("https://idp.example.com/keys")
 
 class RotatingKeyMiddleware(JWTAuthenticationMiddleware):
     async def authenticate_token(
-        self, encoded_token: str, connection: ASGIConnection[Any, Any, Any, Any]
+        self,
+        encoded_token: str,
+        connection: ASGIConnection,
     ) -> AuthenticationResult:
-        self.token_secret = client.get_signing_key_from_jwt(encoded_token)  # blocks all other requests
+        # This blocks all other requests.
+        self.token_secret = client.get_signing_key_from_jwt(encoded_token)
         return await super().authenticate_token(encoded_token, connection)
 
 
-async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
     return token.sub
 
 
@@ -34,6 +37,7 @@ jwt_auth = JWTAuth[str, Token](
     algorithm="RS256",
     authentication_middleware_class=RotatingKeyMiddleware,
     accepted_audiences=["my-api"],
+    exclude=["^/schema"],
 )
 
 app = Litestar([me], on_app_init=[jwt_auth.on_app_init])

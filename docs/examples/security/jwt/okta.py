@@ -1,11 +1,9 @@
-from typing import Any
-
 from litestar import Litestar, get
 from litestar.connection import ASGIConnection
 from litestar.security.jwt import JWTAuth, OpenIDProvider, Token, requires_scopes
 
 
-async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
     return token.sub
 
 
@@ -18,6 +16,7 @@ jwt_auth = JWTAuth[str, Token](
     retrieve_user_handler=retrieve_user,
     key_provider=OpenIDProvider("https://my-company.okta.com/oauth2/default"),
     accepted_audiences=["api://default"],
+    exclude=["^/schema"],
 )
 
 app = Litestar([messages], on_app_init=[jwt_auth.on_app_init])

@@ -7,7 +7,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.security.jwt import JWTAuth, OpenIDProvider, Token
 
-# They keep the keys that they have fetched, so they are made once, not for each request.
+# A provider keeps the keys that it has fetched, so make it once, not for each request.
 PROVIDERS = {
     "contoso": OpenIDProvider("https://login.contoso.example"),
     "fabrikam": OpenIDProvider("https://login.fabrikam.example"),
@@ -20,7 +20,7 @@ async def provide_key_provider(tenant: FromPath[str]) -> OpenIDProvider:
     return PROVIDERS[tenant]
 
 
-async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
     return token.sub
 
 

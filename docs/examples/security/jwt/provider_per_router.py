@@ -5,13 +5,16 @@ from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.security.jwt import JWTAuth, OpenIDProvider, Token
 
-
-async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    return f"{token.sub} of {token.iss}"
+STAFF = "https://idp.example.com"
+PARTNER = "https://partner.example"
 
 
 async def provide_partner() -> OpenIDProvider:
-    return OpenIDProvider("https://partner.example")
+    return OpenIDProvider(PARTNER)
+
+
+async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
+    return f"{token.sub} of {token.iss}"
 
 
 @get("/me")
@@ -21,10 +24,15 @@ async def me(request: Request[str, Token, Any]) -> str:
 
 jwt_auth = JWTAuth[str, Token](
     retrieve_user_handler=retrieve_user,
-    key_provider=OpenIDProvider("https://idp.example.com"),
-    accepted_audiences=["my-api"],
+    key_provider=OpenIDProvider(STAFF),
+    accepted_audiences={STAFF: ["my-api"], PARTNER: ["partner-api"]},
+    exclude=["^/schema"],
 )
 
-partner = Router("/partner", route_handlers=[me], dependencies={"key_provider": Provide(provide_partner)})
+partner = Router(
+    "/partner",
+    route_handlers=[me],
+    dependencies={"key_provider": Provide(provide_partner)},
+)
 
 app = Litestar([me, partner], on_app_init=[jwt_auth.on_app_init])

@@ -1,11 +1,9 @@
-from typing import Any
-
 from litestar import Litestar, get, post
 from litestar.connection import ASGIConnection
 from litestar.security.jwt import JWTAuth, OpenIDProvider, Token, requires_scopes
 
 
-async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
     return token.sub
 
 
@@ -22,6 +20,7 @@ jwt_auth = JWTAuth[str, Token](
     retrieve_user_handler=retrieve_user,
     key_provider=OpenIDProvider("https://idp.example.com"),
     accepted_audiences=["my-api"],
+    exclude=["^/schema"],
 )
 
 app = Litestar([list_orders, add_order], on_app_init=[jwt_auth.on_app_init])

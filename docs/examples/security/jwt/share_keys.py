@@ -1,13 +1,12 @@
-from pathlib import Path
 from typing import Any
 
 from litestar import Litestar, Request, get
 from litestar.connection import ASGIConnection
-from litestar.security.jwt import JWTAuth, RemoteJWKSet, Token
-from litestar.stores.file import FileStore
+from litestar.security.jwt import JWTAuth, OpenIDProvider, Token
+from litestar.stores.redis import RedisStore
 
 
-async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
     return token.sub
 
 
@@ -18,13 +17,13 @@ async def me(request: Request[str, Token, Any]) -> str:
 
 jwt_auth = JWTAuth[str, Token](
     retrieve_user_handler=retrieve_user,
-    key_provider=RemoteJWKSet("https://idp.example.com/keys", store="keys"),
-    accepted_issuers=["https://idp.example.com"],
+    key_provider=OpenIDProvider("https://idp.example.com", store="jwt_keys"),
     accepted_audiences=["my-api"],
+    exclude=["^/schema"],
 )
 
 app = Litestar(
     [me],
     on_app_init=[jwt_auth.on_app_init],
-    stores={"keys": FileStore(Path("keys"), create_directories=True)},
+    stores={"jwt_keys": RedisStore.with_client("redis://localhost:6379")},
 )

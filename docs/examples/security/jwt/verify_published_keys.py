@@ -3,10 +3,10 @@ from typing import Any
 
 from litestar import Litestar, Request, get
 from litestar.connection import ASGIConnection
-from litestar.security.jwt import JWTAuth, RemoteJWKSet, Token
+from litestar.security.jwt import JWTAuth, OpenIDProvider, Token
 
 
-async def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
     return token.sub
 
 
@@ -16,11 +16,10 @@ async def orders(request: Request[str, Token, Any]) -> str:
 
 
 def create_app() -> Litestar:
-    issuer = os.environ["ISSUER"]
     jwt_auth = JWTAuth[str, Token](
         retrieve_user_handler=retrieve_user,
-        key_provider=RemoteJWKSet(f"{issuer}/.well-known/jwks.json"),
-        accepted_issuers=[issuer],
+        key_provider=OpenIDProvider(os.environ["ISSUER"]),
         accepted_audiences=["orders"],
+        exclude=["^/schema"],
     )
     return Litestar([orders], on_app_init=[jwt_auth.on_app_init])

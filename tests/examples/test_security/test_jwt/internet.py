@@ -1,19 +1,28 @@
-"""The hosts of identity providers, on loopback: what is fetched from their real URLs comes from here."""
+"""What the recipes would find on the internet: documents by URL, and issuers of tokens."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler
+from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 
 from litestar.security.jwt.testing import LocalIssuer
 from litestar.testing import TestClient
 
-Document = Callable[[], Mapping[str, Any]]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from httpx import Response
+
+    from litestar import Litestar
+
+Document = Callable[[], Any]
+Load = Callable[[str], ModuleType]
+DISCOVERY = "/.well-known/openid-configuration"
 
 
 class Internet:
@@ -21,62 +30,60 @@ class Internet:
 
     def __init__(self) -> None:
         self._documents: dict[str, Document] = {}
-        self._server = LocalIssuer(algorithm="EdDSA")
-        self._server.responder = self._respond
         self.asked: list[str] = []
 
-    def __enter__(self) -> Internet:
-        self._server.start()
-        return self
+    def put(self, url: str, document: Document) -> None:
+        self._documents[url] = document
 
-    def __exit__(self, *_: object) -> None:
-        self._server.close()
-
-    def put(self, url: str, document: Document | Mapping[str, Any]) -> None:
-        self._documents[url] = document if callable(document) else lambda: document
-
-    def publish(self, issuer: LocalIssuer, jwks_uri: str, **metadata: Any) -> None:
-        """Put the two documents of an issuer at where its name and ``jwks_uri`` say."""
-        url = f"{issuer.issuer.removesuffix('/')}/.well-known/openid-configuration"
-        self.put(url, {"issuer": issuer.issuer, "jwks_uri": jwks_uri, **metadata})
+    def publish(self, issuer: LocalIssuer, jwks_uri: str, *, url: str | None = None, name: str | None = None) -> None:
+        """Put the two documents of an issuer where they belong."""
+        name = name or issuer.issuer
+        url = url or name.removesuffix("/") + DISCOVERY
+        self.put(url, lambda: {"issuer": name, "jwks_uri": jwks_uri})
         self.put(jwks_uri, lambda: issuer.jwks)
 
-    def client(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(transport=_Rerouted(self._server.url), timeout=None, trust_env=False)
+    def client(self, *_: Any, **__: Any) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(transport=httpx2.MockTransport(self._respond))
 
-    def _respond(self, handler: BaseHTTPRequestHandler) -> None:
-        url = f"https://{handler.headers['Host']}{handler.path}"
-        self.asked.append(url)
-        document = self._documents.get(url)
-        body = b"" if document is None else json.dumps(document()).encode()
-        handler.send_response(404 if document is None else 200)
-        handler.send_header("Content-Type", "application/json; charset=utf-8")
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
+    def _respond(self, request: httpx2.Request) -> httpx2.Response:
+        self.asked.append(str(request.url))
+        document = self._documents.get(str(request.url), lambda: None)()
+        body = document if isinstance(document, str) else json.dumps(document)
+        # A response with "content" is one that has been read.
+        return httpx2.Response(404 if document is None else 200, stream=httpx2.ByteStream(body.encode()))
 
 
-class _Rerouted(httpx2.AsyncHTTPTransport):
-    """Sends each request to one server. The header field ``Host`` still says where it was to go."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self._url = httpx2.URL(url)
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        request.url = request.url.copy_with(scheme="http", host=self._url.host, port=self._url.port)
-        return await super().handle_async_request(request)
+def app_of(example: ModuleType) -> Litestar:
+    app: Litestar = example.create_app() if hasattr(example, "create_app") else example.app
+    return app
 
 
-def status_of(recipe: ModuleType, token: str, path: str = "/me") -> int:
-    """Start the app of a recipe, and return how it answers to a token."""
-    with TestClient(recipe.app) as client:
-        return client.get(path, headers={"Authorization": f"Bearer {token}"}).status_code
+@contextmanager
+def client_of(example: ModuleType) -> Iterator[TestClient[Litestar]]:
+    with TestClient(app_of(example), raise_server_exceptions=False) as client:
+        yield client
 
 
-def text_of(recipe: ModuleType, token: str, path: str = "/me") -> str:
-    """Start the app of a recipe, and return what it answers to a token that it accepts."""
-    with TestClient(recipe.app) as client:
-        response = client.get(path, headers={"Authorization": f"Bearer {token}"})
-        assert response.status_code == 200, response.text
-        return response.text
+def send(
+    example: ModuleType, token: str, path: str = "/me", header: str = "Authorization", scheme: str = "Bearer "
+) -> Response:
+    """Start the application of an example, and return its response to a token."""
+    with client_of(example) as client:
+        return client.get(path, headers={header: f"{scheme}{token}"})
+
+
+def text_of(example: ModuleType, token: str, path: str = "/me") -> str:
+    """Return the body of a response that has to be a good one."""
+    response = send(example, token, path)
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+def reason_of(response: Response) -> str:
+    """Return why a token was refused."""
+    _, _, challenge = response.headers["WWW-Authenticate"].partition("Token refused: ")
+    return str(challenge).rstrip('"')
+
+
+def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for part in parts for name, value in part.items()}

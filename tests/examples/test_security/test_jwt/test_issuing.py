@@ -1,30 +1,27 @@
-"""One application issues tokens, another one verifies them with the keys that the first publishes."""
+"""Applications that issue tokens, the tests that they have, and how others move over."""
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from docs.examples.security.jwt import publish_keys, verify_published_keys
 
-from litestar.security.jwt import OpenIDProvider
 from litestar.security.jwt.testing import LocalIssuer
 from litestar.testing import TestClient
+from tests.examples.test_security.test_jwt.internet import Internet, Load, client_of, send, text_of
 
 ROOT = Path(__file__).parents[4]
-EXAMPLES = "docs.examples.security.jwt"
+ISSUER = "https://login.example.com"
+PUBLISHED = ("/.well-known/openid-configuration", "/.well-known/jwks.json")
 
 
 @pytest.fixture(scope="module")
@@ -36,118 +33,83 @@ def key_files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(folder / "old"), str(folder / "new")]
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-@contextmanager
-def served(module: str, port: int, **environment: str) -> Iterator[str]:
-    """Run an example in a process of its own."""
-    command = [sys.executable, "-m", "uvicorn", "--factory", f"{EXAMPLES}.{module}:create_app", "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, "--log-level", "error"], cwd=ROOT, env={**os.environ, **environment, "PYTHONPATH": str(ROOT)}
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(200):
-            try:
-                httpx.get(f"{url}/schema/openapi.json")
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def login(url: str) -> str:
-    return httpx.post(f"{url}/login/ann").headers["Authorization"]
-
-
-class Traffic:
-    """Requests with the newest token, one after the other, in a thread."""
-
-    def __init__(self, url: str, header: str) -> None:
-        self.header = header
-        self.statuses: list[int] = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(url,))
-
-    def __enter__(self) -> Traffic:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self, url: str) -> None:
-        with httpx.Client() as client:
-            while not self._ended.is_set():
-                answer = client.get(f"{url}/orders", headers={"Authorization": self.header})
-                self.statuses.append(answer.status_code)
-
-    def go_on(self) -> None:
-        """Wait until some more requests have been answered."""
-        enough = len(self.statuses) + 20
-        while len(self.statuses) < enough:
-            time.sleep(0.01)
-
-
-@pytest.mark.timeout(90)
-@pytest.mark.xdist_group("processes")
-def test_keys_are_rotated_in_three_steps_without_a_failed_request(key_files: Sequence[str]) -> None:
+def test_keys_are_rotated_in_three_steps_without_a_failed_request(
+    key_files: Sequence[str], internet: Internet, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old, new = key_files
-    port = free_port()
-    issuer = f"http://127.0.0.1:{port}"
-    signed_by, published = [], []
+    running: list[TestClient[Any]] = []
+    for path in PUBLISHED:
+        internet.put(ISSUER + path, lambda path=path: running[0].get(path).json() if running else None)  # type: ignore[misc]
+    monkeypatch.setenv("ISSUER", ISSUER)
+    signed_by: list[str] = []
+    published: list[list[str]] = []
+    statuses: list[int] = []
+    headers: list[str] = []
+    other = TestClient(load("verify_published_keys").create_app())
     with ExitStack() as stack:
-        traffic: Traffic | None = None
         for step in ([old], [old, new], [new, old], [new]):
-            with served("publish_keys", port, ISSUER=issuer, SIGNING_KEYS=os.pathsep.join(step)) as url:
-                header = login(url)
-                if traffic is None:
-                    other = stack.enter_context(served("verify_published_keys", free_port(), ISSUER=issuer))
-                    traffic = stack.enter_context(Traffic(other, header))
-                traffic.header = header
-                traffic.go_on()
-                signed_by.append(jwt.get_unverified_header(header.removeprefix("Bearer "))["kid"])
-                published.append([key["kid"] for key in httpx.get(f"{url}/.well-known/jwks.json").json()["keys"]])
-            traffic.go_on()
+            monkeypatch.setenv("SIGNING_KEYS", os.pathsep.join(step))
+            with client_of(load("publish_keys")) as client:
+                running[:] = [client]
+                if not headers:
+                    stack.enter_context(other)
+                headers.append(client.post("/login/ann").headers["Authorization"])
+                signed_by.append(jwt.get_unverified_header(headers[-1].removeprefix("Bearer "))["kid"])
+                published.append([key["kid"] for key in client.get(PUBLISHED[1]).json()["keys"]])
+                statuses += [other.get("/orders", headers={"Authorization": h}).status_code for h in headers]
+            running.clear()  # it restarts, and nobody can ask it
+            statuses.append(other.get("/orders", headers={"Authorization": headers[-1]}).status_code)
     first, second = published[0][0], published[3][0]
     assert published == [[first], [first, second], [second, first], [second]]
     assert signed_by == [first, first, second, second]
-    assert traffic is not None
-    assert set(traffic.statuses) == {200}
+    assert set(statuses) == {200}
 
 
-def test_application_is_an_issuer_that_can_be_discovered(
-    key_files: Sequence[str], monkeypatch: pytest.MonkeyPatch
+def test_published_keys_are_found_by_discovery(
+    key_files: Sequence[str], internet: Internet, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ISSUER", "https://login.example.com")
+    monkeypatch.setenv("ISSUER", ISSUER)
     monkeypatch.setenv("SIGNING_KEYS", os.pathsep.join(key_files))
-    asked: list[str] = []
-    with TestClient(publish_keys.create_app()) as client:
-
-        async def fetch(url: str, headers: Mapping[str, str]) -> httpx.Response:
-            asked.append(url)
-            return client.get(url.removeprefix("https://login.example.com"))
-
-        provider = OpenIDProvider("https://login.example.com", client=fetch)
+    with client_of(load("publish_keys")) as client:
+        documents = {path: client.get(path).json() for path in PUBLISHED}
+        for path, document in documents.items():
+            internet.put(ISSUER + path, lambda document=document: document)  # type: ignore[misc]
         header = client.post("/login/ann").headers["Authorization"]
-        monkeypatch.setattr(verify_published_keys, "RemoteJWKSet", lambda url: provider)
-        with TestClient(verify_published_keys.create_app()) as other:
-            assert other.get("/orders", headers={"Authorization": header}).text == "orders of ann"
-            assert other.get("/orders").status_code == 401
-    assert [url.rpartition("/")[2] for url in asked] == ["openid-configuration", "jwks.json"]
+    with client_of(load("verify_published_keys")) as other:
+        assert other.get("/orders", headers={"Authorization": header}).text == "orders of ann"
+        assert other.get("/orders").status_code == 401
+    assert internet.asked == [ISSUER + path for path in PUBLISHED]
 
 
-def test_one_line_puts_another_issuer_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    issuer = LocalIssuer("https://login.example.com", audience="orders")
-    monkeypatch.setenv("ISSUER", issuer.issuer)
-    monkeypatch.setattr(verify_published_keys, "RemoteJWKSet", lambda url: issuer.key_provider)
-    with TestClient(verify_published_keys.create_app()) as client:
-        assert client.get("/orders", headers=issuer.auth_header("ann")).text == "orders of ann"
-        assert client.get("/orders", headers=issuer.auth_header("ann", audience="other")).status_code == 401
+@pytest.mark.parametrize("name", ["testing_an_app", "testing_over_http"])
+def test_tests_of_an_application_pass(name: str, load: Load) -> None:
+    path = str(load("google").__file__).replace("google", name)
+    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+MOVED = ["moving_from_pyjwkclient", "moving_from_workaround_before", "moving_from_workaround_after"]
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_tokens_are_verified_before_and_after_moving_over(
+    name: str, internet: Internet, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer, forger = (LocalIssuer(issuer="https://idp.example.com", audience="my-api") for _ in range(2))
+    internet.put("https://idp.example.com/keys", lambda: issuer.jwks)
+    monkeypatch.setattr(jwt.PyJWKClient, "fetch_data", lambda _: issuer.jwks)
+    example = load(name)
+    assert text_of(example, issuer.token("alice")) == "alice"
+    forged = forger.token("alice", headers={"kid": issuer.jwks["keys"][0]["kid"]})
+    assert send(example, forged).status_code == 401
+
+
+def test_private_key_takes_the_place_of_the_shared_secret(
+    key_files: Sequence[str], load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JWT_PRIVATE_KEY", Path(key_files[0]).read_text())
+    with client_of(load("moving_from_shared_secret")) as client:
+        token = client.post("/login").json()["token"]
+        assert client.get("/me", headers={"Authorization": f"Bearer {token}"}).text == "alice"
+        assert client.get("/me", headers=LocalIssuer().auth_header("alice")).status_code == 401

@@ -1,19 +1,21 @@
-"""What was written for the released package works as it did."""
+"""What was written for released Litestar works as it did."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import jwt
 import pytest
+from jwt.utils import base64url_encode
 
 import litestar.security.jwt
-from litestar import Litestar
 from litestar.connection import ASGIConnection
 from litestar.middleware.authentication import AuthenticationResult
 from litestar.security.jwt import (
@@ -21,31 +23,22 @@ from litestar.security.jwt import (
     JWTAuth,
     JWTAuthenticationMiddleware,
     JWTCookieAuth,
-    JWTCookieAuthenticationMiddleware,
     OAuth2PasswordBearerAuth,
     Token,
 )
 from litestar.security.jwt.testing import LocalIssuer
-from litestar.testing import TestClient
-from litestar.types import ASGIApp, Scopes
-from tests.unit.test_security.test_jwt.injected import retrieve_user, whoami
+from tests.unit.test_security.test_jwt.backends import SECRET, backend, own_backend, retrieve_user, statuses, whoami
 
-SECRET = "a secret that is long enough for any of the HMAC algorithms"
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[LocalIssuer]:
-    with LocalIssuer() as issuer:
-        yield issuer
+CLAIMS = {"sub": "ann", "iat": 1, "exp": 1 << 32}
+ISSUER = LocalIssuer(issuer="https://a.test")
+KEY = jwt.PyJWK(ISSUER.jwks["keys"][0])
 
 
 def answers(auth: BaseJWTAuth[Any, Any], *tokens: str) -> list[int]:
-    app = Litestar([whoami], on_app_init=[auth.on_app_init])
-    with TestClient(app) as client:
-        return [client.get("/", headers={"Authorization": f"Bearer {token}"}).status_code for token in tokens]
+    return statuses(auth, *({auth.auth_header: f"Bearer {token}"} for token in tokens))
 
 
-def test_middleware_may_fetch_the_key_and_put_it_in_the_place_of_the_secret(issuer: LocalIssuer) -> None:
+def test_middleware_may_put_a_key_in_the_place_of_the_secret() -> None:
     """The workaround of issue 4471."""
 
     class Middleware(JWTAuthenticationMiddleware):
@@ -59,127 +52,92 @@ def test_middleware_may_fetch_the_key_and_put_it_in_the_place_of_the_secret(issu
             self.token_secret = self.jwks_client.get_signing_key_from_jwt(encoded_token)
             return await super().authenticate_token(encoded_token, connection)
 
-    auth = JWTAuth[str, Token](
-        retrieve_user_handler=retrieve_user,
-        token_secret="",
-        algorithm="RS256",
-        authentication_middleware_class=Middleware,
-    )
-    assert answers(auth, issuer.token(), issuer.forged_token()) == [200, 401]
+    with LocalIssuer() as issuer:
+        auth = own_backend(token_secret="", algorithm="RS256", authentication_middleware_class=Middleware)
+        kid = issuer.jwks["keys"][0]["kid"]
+        forged = LocalIssuer(issuer=issuer.issuer).token(headers={"kid": kid})
+        assert answers(auth, issuer.token(), forged) == [200, 401]
 
 
-def test_token_class_may_override_how_payloads_are_decoded() -> None:
-    class Renaming(Token):
-        @classmethod
-        def decode_payload(  # type: ignore[override]
-            cls,
-            encoded_token: str,
-            secret: str,
-            algorithms: list[str],
-            issuer: str | Sequence[str] | None = None,
-            audience: str | Sequence[str] | None = None,
-            options: Any = None,
-        ) -> Any:
-            payload = super().decode_payload(
-                encoded_token=encoded_token,
-                secret=secret,
-                algorithms=algorithms,
-                issuer=issuer,
-                audience=audience,
-                options=options,
-            )
-            payload["sub"] = payload.pop("username")
-            return payload
+class Renaming(Token):
+    @classmethod
+    def decode_payload(
+        cls,
+        encoded_token: str,
+        secret: str,
+        algorithms: list[str],
+        issuer: str | Sequence[str] | None = None,
+        audience: str | Sequence[str] | None = None,
+        options: Any = None,
+    ) -> Any:
+        payload = super().decode_payload(encoded_token, secret, algorithms, issuer, audience, options)
+        payload["sub"] = payload.pop("username")
+        return payload
 
-    auth = JWTAuth[str, Renaming](retrieve_user_handler=retrieve_user, token_secret=SECRET, token_cls=Renaming)
-    claims = {"username": "ann", "exp": datetime.now(UTC) + timedelta(hours=1), "iat": datetime.now(UTC)}
-    good, forged = (jwt.encode(claims, secret, "HS256") for secret in (SECRET, SECRET[::-1]))
-    assert answers(auth, good, forged) == [200, 401]
+
+class Prefixed(Token):
+    @classmethod
+    def decode(  # type: ignore[override]  # it knows no leeway
+        cls,
+        encoded_token: str,
+        secret: str,
+        algorithm: str,
+        audience: str | Sequence[str] | None = None,
+        issuer: str | Sequence[str] | None = None,
+        require_claims: Sequence[str] | None = None,
+        verify_exp: bool = True,
+        verify_nbf: bool = True,
+        strict_audience: bool = False,
+    ) -> Any:
+        return super().decode(encoded_token, secret, algorithm, audience, issuer or "https://a.test")
 
 
 def test_token_class_may_override_how_tokens_are_decoded() -> None:
-    class Prefixed(Token):
-        @classmethod
-        def decode(  # type: ignore[override]
-            cls,
-            encoded_token: str,
-            secret: str,
-            algorithm: str,
-            audience: str | Sequence[str] | None = None,
-            issuer: str | Sequence[str] | None = None,
-            require_claims: Sequence[str] | None = None,
-            verify_exp: bool = True,
-            verify_nbf: bool = True,
-            strict_audience: bool = False,
-        ) -> Any:
-            return super().decode(encoded_token.removeprefix("v1-"), secret, algorithm, audience, issuer)
-
-    auth = JWTAuth[str, Prefixed](retrieve_user_handler=retrieve_user, token_secret=SECRET, token_cls=Prefixed)
-    token = auth.create_token("ann")
-    assert answers(auth, f"v1-{token}", token, "v1-x.y.z") == [200, 200, 401]
+    tokens = [
+        jwt.encode(CLAIMS | claims, SECRET, "HS256") for claims in ({"username": "x"}, {}, {"iss": "https://a.test"})
+    ]
+    assert answers(own_backend(token_cls=Renaming), *tokens) == [200, 401, 401]
+    assert answers(own_backend(token_cls=Prefixed), *tokens) == [401, 401, 200]
+    provided = [ISSUER.token(username="x"), ISSUER.token(), ISSUER.token(iss="https://b.test", username="x")]
+    assert answers(backend(KEY, token_cls=Renaming, leeway=1), *provided) == [200, 401, 200]
+    assert answers(backend(KEY, token_cls=Prefixed), *provided) == [200, 200, 401]
 
 
-def test_middleware_may_list_the_parameters_it_knows() -> None:
+def test_token_class_may_sign_as_it_likes() -> None:
+    class Own(Token):
+        def encode(self, secret: Any, algorithm: str, headers: dict[str, Any] | None = None) -> str:
+            return f"{secret}/{algorithm}"
+
+    assert own_backend(token_secret="own", token_cls=Own).create_token("ann") == "own/HS256"
+
+
+def test_middleware_may_list_the_options_it_knows() -> None:
+    """They are those of released Litestar, as long as none of the new ones are used."""
+    known = """
+        algorithm app auth_header exclude exclude_http_methods exclude_opt_key require_claims retrieve_user_handler
+        revoked_token_handler scopes strict_audience token_audience token_cls token_issuer token_secret verify_expiry
+        verify_not_before
+    """.split()
+
     class Middleware(JWTAuthenticationMiddleware):
-        def __init__(
-            self,
-            algorithm: str,
-            app: ASGIApp,
-            auth_header: str,
-            exclude: str | list[str] | None,
-            exclude_http_methods: Sequence[Any] | None,
-            exclude_opt_key: str,
-            retrieve_user_handler: Callable[..., Any],
-            scopes: Scopes,
-            token_secret: str,
-            token_cls: type[Token] = Token,
-            token_audience: Sequence[str] | None = None,
-            token_issuer: Sequence[str] | None = None,
-            require_claims: Sequence[str] | None = None,
-            verify_expiry: bool = True,
-            verify_not_before: bool = True,
-            strict_audience: bool = False,
-            revoked_token_handler: Callable[..., Any] | None = None,
-        ) -> None:
-            super().__init__(
-                algorithm,
-                app,
-                auth_header,
-                exclude,
-                exclude_http_methods,
-                exclude_opt_key,
-                retrieve_user_handler,
-                scopes,
-                token_secret,
-                token_cls,
-                token_audience,
-                token_issuer,
-                require_claims,
-                verify_expiry,
-                verify_not_before,
-                strict_audience,
-                revoked_token_handler,
-            )
+        def __init__(self, **options: Any) -> None:
+            assert sorted(options) == known
+            super().__init__(**options)
 
-    auth = JWTAuth[str, Token](
-        retrieve_user_handler=retrieve_user, token_secret=SECRET, authentication_middleware_class=Middleware
-    )
+    auth = own_backend(authentication_middleware_class=Middleware)
     assert answers(auth, auth.create_token("ann"), "x") == [200, 401]
+    misspelt: Any = {"app": whoami, "tokn_cls": Token}
+    with pytest.raises(TypeError, match="tokn_cls"):
+        JWTAuthenticationMiddleware(**misspelt)
 
 
 def test_secret_of_a_middleware_of_ones_own_may_be_anything() -> None:
     class Middleware(JWTAuthenticationMiddleware):
-        async def authenticate_token(
-            self, encoded_token: str, connection: ASGIConnection[Any, Any, Any, Any]
-        ) -> AuthenticationResult:
+        async def authenticate_token(self, encoded_token: str, connection: Any) -> AuthenticationResult:
             return AuthenticationResult(user=repr(self.token_secret), auth=None)
 
-    auth = JWTAuth[str, Token](
-        retrieve_user_handler=retrieve_user,
-        token_secret=object(),  # type: ignore[arg-type]
-        authentication_middleware_class=Middleware,
-    )
-    assert answers(auth, "x") == [200]
+    for secret in (object(), 5, [], ["key"], {}):
+        assert answers(own_backend(token_secret=secret, authentication_middleware_class=Middleware), "x") == [200]
 
 
 def test_backend_of_ones_own_may_declare_its_options_in_another_order() -> None:
@@ -195,91 +153,127 @@ def test_backend_of_ones_own_may_declare_its_options_in_another_order() -> None:
         description: str = "Own"
         authentication_middleware_class: Any = JWTAuthenticationMiddleware
 
-    auth = Backend(retrieve_user_handler=retrieve_user, token_secret=SECRET)
-    token = auth.create_token("ann")
-    assert jwt.get_unverified_header(token)["alg"] == "HS384"
-    app = Litestar([whoami], on_app_init=[auth.on_app_init])
-    with TestClient(app) as client:
-        assert client.get("/", headers={"X-Token": f"Bearer {token}"}).text == "ann"
+    for auth in (Backend(SECRET, retrieve_user), Backend(retrieve_user_handler=retrieve_user, token_secret=SECRET)):
+        token = auth.create_token("ann")
+        assert jwt.get_unverified_header(token)["alg"] == "HS384"
+        assert answers(auth, token, "x") == [200, 401]
 
 
-COMMON = {
-    "revoked_token_handler": None,
-    "guards": None,
-    "exclude": None,
+RELEASED: dict[str, Any] = {
+    **dict.fromkeys(("accepted_audiences", "accepted_issuers", "dependencies", "exclude", "guards", "require_claims")),
+    **dict.fromkeys(("revoked_token_handler", "route_handlers", "scopes", "type_encoders", "domain", "oauth_scopes")),
+    "secure": None,
     "exclude_opt_key": "exclude_from_auth",
-    "scopes": None,
     "exclude_http_methods": ["OPTIONS", "HEAD"],
-    "route_handlers": None,
-    "dependencies": None,
-    "type_encoders": None,
     "algorithm": "HS256",
     "auth_header": "Authorization",
     "default_token_expiration": timedelta(days=1),
     "openapi_security_scheme_name": "BearerToken",
     "token_cls": Token,
-    "accepted_audiences": None,
-    "accepted_issuers": None,
-    "require_claims": None,
     "verify_expiry": True,
     "verify_not_before": True,
     "strict_audience": False,
+    "key": "token",
+    "path": "/",
+    "samesite": "lax",
 }
-COOKIE = {"key": "token", "path": "/", "domain": None, "secure": None, "samesite": "lax"}
 
 
 @pytest.mark.parametrize(
-    ("kind", "defaults"),
+    ("kind", "without", "needed"),
     [
-        (JWTAuth, {**COMMON, "authentication_middleware_class": JWTAuthenticationMiddleware}),
-        (JWTCookieAuth, {**COMMON, **COOKIE, "authentication_middleware_class": JWTCookieAuthenticationMiddleware}),
-        (
-            OAuth2PasswordBearerAuth,
-            {
-                **COMMON,
-                **COOKIE,
-                "oauth_scopes": None,
-                "authentication_middleware_class": JWTCookieAuthenticationMiddleware,
-            },
-        ),
+        (JWTAuth, {"key", "path", "domain", "secure", "samesite", "oauth_scopes"}, {}),
+        (JWTCookieAuth, {"oauth_scopes"}, {}),
+        (OAuth2PasswordBearerAuth, set(), {"token_url": "/login"}),
     ],
 )
-def test_defaults_are_as_before(kind: Any, defaults: dict[str, Any]) -> None:
-    found = {
-        f.name: f.default if f.default is not MISSING else f.default_factory()  # type: ignore[misc]
-        for f in fields(kind)
-        if f.name in defaults
+def test_defaults_and_the_positional_secret_are_as_before(kind: Any, without: set[str], needed: Any) -> None:
+    defaults = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(kind)}
+    auth = kind(SECRET, retrieve_user_handler=retrieve_user, **needed)
+    assert {**{name: defaults[name] for name in RELEASED.keys() & defaults}, "algorithm": auth.algorithm} == {
+        name: value for name, value in RELEASED.items() if name not in without
     }
-    assert found == defaults
+    assert answers(auth, auth.create_token("ann"), "x") == [200, 401]
+    with pytest.raises(TypeError):
+        kind(SECRET, **needed)
+
+
+def signed(header: bytes, payload: bytes, *, padded: bool = False) -> str:
+    """Sign a token whose parts are as given."""
+    encode = urlsafe_b64encode if padded else base64url_encode
+    input_ = b".".join(map(encode, (header, payload)))
+    return b".".join((input_, encode(jwt.get_algorithm_by_name("HS256").sign(input_, SECRET.encode())))).decode()
+
+
+HEADER, PAYLOAD = b'{"alg": "HS256"}', b'{"sub": "ann", "iat": 1, "exp": 4294967296}'
+TOKENS = {
+    "padded": signed(HEADER, PAYLOAD, padded=True),
+    "long": signed(HEADER, PAYLOAD[:-1] + b', "x": "' + b"x" * 100_000 + b'"}'),
+    "member twice": signed(HEADER[:-1] + b', "kid": "a", "kid": "b"}', PAYLOAD),
+    "key ID by number": signed(b'{"alg": "HS256", "kid": 5}', PAYLOAD),
+    "unencoded": signed(b'{"alg": "HS256", "b64": true}', PAYLOAD),
+    "critical": signed(b'{"alg": "HS256", "crit": ["x"], "x": 1}', PAYLOAD),
+    "other algorithm": signed(b'{"alg": "HS512"}', PAYLOAD),
+    "times with fractions": signed(HEADER, b'{"sub": "ann", "iat": 1.5, "exp": 4294967296.5}'),
+    "lone surrogate": signed(HEADER, PAYLOAD[:-1] + b', "x": "\\ud800"}'),
+    "NaN": signed(HEADER, PAYLOAD[:-1] + b', "x": NaN}'),
+    "claim twice": signed(HEADER, PAYLOAD[:-1] + b', "sub": "bob"}'),
+    "audience and issuer": signed(HEADER, PAYLOAD[:-1] + b', "aud": ["a", "b"], "iss": "c"}'),
+    "foreign characters": signed(HEADER, PAYLOAD).replace(".", ".!"),
+    "unused bits": signed(HEADER, PAYLOAD)[:-1] + chr(ord(signed(HEADER, PAYLOAD)[-1]) + 1),
+}
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_tokens_of_a_shared_secret_are_judged_as_pyjwt_does(name: str) -> None:
+    status = 401
+    with suppress(jwt.InvalidTokenError):
+        jwt.decode(TOKENS[name], SECRET, ["HS256"], {"verify_aud": False})
+        status = 200
+    assert answers(own_backend(), TOKENS[name]) == [status]
 
 
 @pytest.mark.parametrize(
-    ("kind", "arguments"),
+    ("option", "value"),
     [
-        (JWTAuth, (SECRET, retrieve_user)),
-        (JWTCookieAuth, (SECRET, retrieve_user)),
-        (OAuth2PasswordBearerAuth, (SECRET, "/login", retrieve_user)),
+        ("accepted_issuers", []),
+        ("accepted_issuers", "https://a.test"),
+        ("accepted_audiences", []),
+        ("accepted_audiences", "all"),
+        ("require_claims", []),
+        ("require_claims", "sub"),
+        ("token_secret", SECRET.encode()),
     ],
 )
-def test_first_arguments_may_be_positional(kind: Any, arguments: tuple[Any, ...]) -> None:
-    auth = kind(*arguments)
-    assert answers(auth, auth.create_token("ann"), "x") == [200, 401]
+def test_option_beside_a_shared_secret_means_what_it_did(option: str, value: Any) -> None:
+    token = jwt.encode({**CLAIMS, "s": 1, "u": 1, "b": 1, "iss": "https://a.test", "aud": "all"}, SECRET, "HS256")
+    assert answers(own_backend(**{option: value}), token) == [200]
 
 
-@pytest.mark.parametrize("kind", [JWTAuth, JWTCookieAuth, OAuth2PasswordBearerAuth])
-def test_required_arguments_are_asked_for(kind: Any) -> None:
-    with pytest.raises(TypeError):
-        kind(token_secret=SECRET)
-    with pytest.raises(TypeError):
-        OAuth2PasswordBearerAuth(token_secret=SECRET, retrieve_user_handler=retrieve_user)
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("accepted_issuers", [[None], 5]),
+        ("accepted_audiences", [[None], 5]),
+        ("require_claims", [[5], 5]),
+        ("strict_audience", [True]),
+        ("algorithm", ["HS257", "none"]),
+        ("token_secret", ["short", "", 5]),
+    ],
+)
+def test_construction_with_a_shared_secret_refuses_nothing_new(option: str, values: list[Any]) -> None:
+    for value in values:
+        assert getattr(own_backend(**{option: value}), option) == value
 
 
 def test_package_lists_all_that_it_exports_whether_that_was_needed_yet_or_not() -> None:
-    exported: set[str] = set(litestar.security.jwt.__all__)
+    exported = set(litestar.security.jwt.__all__)
     assert exported <= set(dir(litestar.security.jwt))
     assert not [name for name in exported if getattr(litestar.security.jwt, name, None) is None]
-    with pytest.raises(AttributeError, match="has no attribute 'Jws'"):
-        litestar.security.jwt.Jws
+    with pytest.raises(AttributeError, match="has no attribute 'RemoteJWKset'"):
+        getattr(litestar.security.jwt, "RemoteJWKset")
+    with pytest.raises(ImportError):
+        exec("from litestar.security.jwt import RemoteJWKset")
 
 
 def test_application_with_a_secret_imports_neither_an_http_client_nor_what_fetches_keys() -> None:
@@ -291,5 +285,5 @@ def test_application_with_a_secret_imports_neither_an_http_client_nor_what_fetch
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = set(done.stdout.split())
     assert "litestar.security.jwt.token" in imported
-    unneeded = ("jwks", "discovery", "issuers", "publishing", "guards", "testing", "_http", "_documents", "_injection")
+    unneeded = ("guards", "key_providers", "publishing", "testing")
     assert not imported & {"httpx", "httpx2", *(f"litestar.security.jwt.{name}" for name in unneeded)}

@@ -1,0 +1,1 @@
+"""Key providers that fetch keys over the network."""

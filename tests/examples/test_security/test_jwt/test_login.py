@@ -1,0 +1,96 @@
+"""Somebody logs in from Swagger UI, in a real browser and at a real provider."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from litestar.security.jwt import OpenIDProvider
+from tests.unit.test_security.test_jwt.node_packages import installed_package, program
+
+webdriver = pytest.importorskip("selenium.webdriver")
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = program("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--window-size=1280,1000"):
+        options.add_argument(argument)
+    service = webdriver.ChromeService(program("chromedriver"))
+    with webdriver.Chrome(options, service) as browser:
+        browser.implicitly_wait(20)
+        yield browser
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+@pytest.fixture
+def issuer(listener: socket.socket) -> Iterator[str]:
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    folder = installed_package(FOLDER / "login", FOLDER.parents[3])
+    command = [program("node"), str(folder / "provider.js"), f"{url}/schema/oauth2-redirect.html"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+def click(browser: Any, selector: str, *, text: str = "") -> None:
+    element = next(e for e in browser.find_elements("css selector", selector) if text in e.text)
+    browser.execute_script("arguments[0].click()", element)
+
+
+@pytest.mark.xdist_group("processes")
+def test_login_from_swagger_ui(
+    browser: Any, issuer: str, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("litestar.security.jwt.OpenIDProvider", lambda _: OpenIDProvider(issuer))
+    example = importlib.reload(importlib.import_module("docs.examples.security.jwt.swagger_login"))
+    for name, file in (("js_url", "bundle.js"), ("standalone_preset_js_url", "standalone-preset.js")):
+        setattr(example.swagger, name, f"{issuer}/assets/swagger-ui-{file}")
+    example.swagger.css_url = f"{issuer}/assets/swagger-ui.css"
+    server = uvicorn.Server(uvicorn.Config(example.app, log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    wait = WebDriverWait(browser, 20)
+    try:
+        browser.get(f"http://127.0.0.1:{listener.getsockname()[1]}/schema/swagger")
+        click(browser, "button.authorize")
+        container = next(e for e in browser.find_elements("css selector", ".auth-container") if "_code" in e.text)
+        browser.execute_script("arguments[0].click()", container.find_element("css selector", "button.authorize"))
+        page = browser.current_window_handle
+        wait.until(lambda browser: len(browser.window_handles) == 2)
+        browser.switch_to.window(next(handle for handle in browser.window_handles if handle != page))
+        browser.find_element("name", "login").send_keys("alice")
+        browser.find_element("name", "password").send_keys("any")
+        browser.find_element("css selector", "button[type=submit]").click()
+        browser.find_element("css selector", "input[value=consent]")
+        click(browser, "button[type=submit]")
+        wait.until(lambda browser: browser.window_handles == [page])
+        browser.switch_to.window(page)
+        click(browser, "button.close-modal")
+        click(browser, ".opblock-summary-control")
+        click(browser, ".try-out__btn")
+        click(browser, "button.execute")
+        response = browser.find_element("css selector", ".live-responses-table tbody").text
+        assert "200" in response and "alice" in response
+    finally:
+        server.should_exit = True
+        thread.join()

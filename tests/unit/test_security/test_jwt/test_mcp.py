@@ -1,0 +1,149 @@
+"""The client of PyPI's ``mcp`` finds its way to a tool of PyPI's ``litestar-mcp``, from nothing but the URL of the application."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import Any
+from urllib.parse import parse_qsl, urljoin, urlsplit
+
+import pytest
+import uvicorn
+
+from litestar import Litestar, Request, get
+from litestar.security.jwt import JWTAuth, OpenIDProvider, Token
+from tests.unit.test_security.test_jwt.backends import retrieve_user
+from tests.unit.test_security.test_jwt.node_packages import installed_package, program
+
+pytest.importorskip("litestar_mcp")
+pytest.importorskip("mcp")
+
+import httpx2
+from litestar_mcp import LitestarMCP
+from mcp import Client
+from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from mcp_types import TextContent
+from pydantic import AnyUrl
+
+# One worker of xdist runs all that need this package of npm, so that it is installed once.
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("oidc_provider")]
+
+CALLBACK = "http://127.0.0.1:1/callback"  # nothing listens there
+FORM = r'action="(.+?)" method="post">\s*<input type="hidden" name="prompt" value="(.+?)"'
+# Clients register themselves, anybody can log in, and the audience of a token is the resource that the client asked for.
+PROVIDER = """
+import { createServer } from "node:http";
+import { Provider } from "oidc-provider";
+const getResourceServerInfo = (_, audience) => ({ accessTokenFormat: "jwt", audience, jwt: { sign: { alg: "RS256" } }, scope: "" });
+const features = { registration: { enabled: true }, resourceIndicators: { enabled: true, getResourceServerInfo } };
+const server = createServer().listen(0, "127.0.0.1", () => {
+  const issuer = `http://127.0.0.1:${server.address().port}`;
+  server.on("request", new Provider(issuer, { features }).callback());
+  console.log(issuer);
+});
+process.stdin.resume().on("end", () => process.exit());
+"""
+
+
+class Computer:
+    """What the client needs around it: a place to store things, and a browser, in which Alice logs in and consents."""
+
+    client_info: OAuthClientInformationFull | None = None
+    tokens: OAuthToken | None = None
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return self.tokens
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        self.tokens = tokens
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return self.client_info
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
+        self.client_info = client_info
+
+    async def browse(self, url: str) -> None:
+        async with httpx2.AsyncClient(trust_env=False) as browser:
+            while not url.startswith(CALLBACK):
+                page = await browser.get(url)
+                if page.status_code == 200:
+                    ((action, prompt),) = re.findall(FORM, page.text)
+                    page = await browser.post(action, data={"prompt": prompt, "login": "alice", "password": "any"})
+                url = urljoin(str(page.url), page.headers["Location"])
+        self.redirected = dict(parse_qsl(urlsplit(url).query))
+
+    async def code(self) -> AuthorizationCodeResult:
+        return AuthorizationCodeResult(**self.redirected)
+
+
+@pytest.fixture
+def issuer(pytestconfig: pytest.Config) -> Iterator[str]:
+    folder = installed_package(Path(__file__).parent / "oidc_provider", pytestconfig.rootpath)
+    command = [program("node"), "--input-type=module", "--eval", PROVIDER]
+    with Popen(command, cwd=folder, stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+@get("/me", mcp_tool="me")
+async def me(request: Request[str, Token, Any]) -> str:
+    return f"{request.user} from {request.auth.iss} at {request.auth.aud}"
+
+
+@pytest.fixture
+def url(issuer: str, path: str) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        auth = JWTAuth[str, Token](
+            retrieve_user_handler=retrieve_user,
+            key_provider=OpenIDProvider(issuer),
+            accepted_audiences=[url + path],
+            protected_resource=url + path,
+        )
+        app = Litestar([me], on_app_init=[auth.on_app_init], plugins=[LitestarMCP()])
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield url
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.mark.parametrize("path", ["/mcp", ""])
+async def test_client_finds_the_authorization_server_from_the_challenge(issuer: str, url: str, path: str) -> None:
+    seen: list[httpx2.Response] = []
+
+    async def see(response: httpx2.Response) -> None:
+        seen.append(response)
+
+    computer = Computer()
+    about_client = OAuthClientMetadata(redirect_uris=[AnyUrl(CALLBACK)])
+    oauth = OAuthClientProvider(f"{url}/mcp", about_client, computer, computer.browse, computer.code)
+    async with (
+        httpx2.AsyncClient(auth=oauth, event_hooks={"response": [see]}, trust_env=False) as http,
+        Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client,
+    ):
+        tools = (await client.list_tools()).tools
+        answer = await client.call_tool("me")
+    metadata_url = f"{url}/.well-known/oauth-protected-resource{path}"
+    assert seen[0].headers["WWW-Authenticate"] == f'Bearer resource_metadata="{metadata_url}"'
+    assert [(response.status_code, response.request.method, str(response.url)) for response in seen] == [
+        (401, "POST", f"{url}/mcp"),
+        (200, "GET", metadata_url),
+        (200, "GET", f"{issuer}/.well-known/oauth-authorization-server"),
+        (201, "POST", f"{issuer}/reg"),
+        (200, "POST", f"{issuer}/token"),
+        *[(200, "POST", f"{url}/mcp")] * 3,  # the first request again, the list of tools, the call
+    ]
+    assert [tool.name for tool in tools] == ["me"]
+    assert answer.content == [TextContent(text=f"alice from {issuer} at {url}{path}")]

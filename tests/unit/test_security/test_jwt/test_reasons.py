@@ -1,0 +1,262 @@
+"""Each refusal says why: in one line of the log, and in the challenge. Neither repeats what the token says."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, cast
+
+import anyio
+import jwt
+import pytest
+
+from litestar import websocket
+from litestar.connection import WebSocket
+from litestar.exceptions import NotAuthorizedException
+from litestar.security.jwt import Token
+from litestar.security.jwt.testing import LocalIssuer
+from tests.unit.test_security.test_jwt.backends import SECRET, backend, bearer, client_of, own_backend, text_of
+
+ISSUER = LocalIssuer(issuer="https://idp.test", audience="canary-audience")
+KID = ISSUER.jwks["keys"][0]["kid"]
+KEYS = jwt.PyJWKSet.from_dict(ISSUER.jwks)
+IN_AN_HOUR = int(time.time()) + 3600
+# What a header value may quote: RFC 6750, section 3.
+CHALLENGE = re.compile(r'Bearer error="invalid_token", error_description="([\x20-\x21\x23-\x5b\x5d-\x7e]+)"')
+
+
+@pytest.fixture(autouse=True)
+def info_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "litestar.security.jwt")
+
+
+@websocket("/ws")
+async def greet(socket: WebSocket[str, Token, Any]) -> None:
+    await socket.accept()
+    await socket.send_text("Hello")
+    await socket.close()
+
+
+def records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.name == "litestar.security.jwt"]
+
+
+def refusal(auth: Any, token: str, caplog: pytest.LogCaptureFixture, detail: str = "Invalid token") -> tuple[str, str]:
+    """Send a token that must be refused, over HTTP and a websocket.
+
+    Returns:
+        The line in the log, and the description in the challenge.
+    """
+    with client_of(auth, greet) as client:
+        answer = client.get("/", headers=bearer(token))
+        (record,) = records(caplog)
+        assert record.levelname == "INFO"
+        assert (answer.status_code, answer.json()) == (401, {"status_code": 401, "detail": detail})
+        challenge = CHALLENGE.fullmatch(answer.headers["WWW-Authenticate"])
+        assert challenge is not None
+        caplog.clear()
+        assert anyio.run(text_of, client.app, bearer(token), "/ws") == detail
+        assert [other.getMessage() for other in records(caplog)] == [record.getMessage()]
+        caplog.clear()
+    for text in (record.getMessage(), challenge[1]):
+        assert "canary" not in text
+        assert text.isprintable()
+        assert not any(segment in text for segment in token.split(".") if segment)
+    return record.getMessage(), challenge[1]
+
+
+class Case(NamedTuple):
+    reason: str
+    claims: dict[str, Any] = {}
+    expected: str = ""
+    options: dict[str, Any] = {}
+    detail: str = "Invalid token"
+
+
+B_TEST = "https://b.test"
+REASONS = {
+    "type": Case("type", {"headers": {"typ": "canary"}}, "at+jwt", {"accepted_types": ["at+jwt"]}),
+    "expired": Case("expired", {"expires_in": -5}),
+    "not yet valid": Case("not yet valid", {"nbf": IN_AN_HOUR}),
+    "issued in the future": Case("issued in the future", {"iat": IN_AN_HOUR}),
+    "audience": Case("audience", {}, "my-api", {"accepted_audiences": ["my-api"]}),
+    "no audience": Case("missing claim aud", {"aud": None}, "", {"accepted_audiences": ["my-api"]}),
+    "audience of an issuer": Case("audience", {}, "my-api", {"accepted_audiences": {ISSUER.issuer: ["my-api"]}}),
+    "issuer": Case("issuer", {"iss": "canary"}, B_TEST, {"accepted_issuers": [B_TEST]}),
+    "issuer without audiences": Case("issuer", {}, B_TEST, {"accepted_audiences": {B_TEST: ["x"]}}),
+    "issuer by function": Case("issuer", {"iss": "canary"}, "", {"accepted_issuers": lambda name: False}),
+    "no issuer": Case("missing claim iss", {"iss": None}, "", {"accepted_issuers": [B_TEST]}),
+    "missing claim": Case("missing claim azp", {}, "", {"require_claims": ["azp"]}),
+    "no subject": Case("missing claim sub", {"sub": None}, "Tokens without a claim"),
+    "no time of issue": Case("missing claim iat", {"iat": None}, "Tokens without a claim"),
+    "no expiration": Case("missing claim exp", {"exp": None}, "Tokens without a claim"),
+    "subject by number": Case("claims do not fit Token", {"sub": 5}),
+    "empty subject": Case("claims do not fit Token", {"sub": ""}),
+    "revoked": Case("revoked", {}, "", {"revoked_token_handler": lambda token, connection: True}, "Unauthorized"),
+    "no user": Case("no user", {}, "", {"retrieve_user_handler": lambda token, connection: None}, "Unauthorized"),
+}
+
+
+@pytest.mark.parametrize("signed_with", ["key", "secret"])
+@pytest.mark.parametrize("name", REASONS)
+def test_reason_is_logged_once_and_told_in_the_challenge(
+    name: str, signed_with: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = REASONS[name]
+    token = ISSUER.token(**{"sub": "canary", "canary": "canary", **case.claims})
+    auth: Any = backend(KEYS, **case.options)
+    if signed_with == "secret":
+        claims = jwt.decode(token, options={"verify_signature": False})
+        token = jwt.encode(claims, SECRET, "HS256", case.claims.get("headers"))
+        auth = own_backend(**case.options)
+    line, description = refusal(auth, token, caplog, case.detail)
+    assert case.reason in line
+    assert case.expected in line
+    assert case.reason in description
+
+
+CLAIMS = {"sub": "canary", "iat": 1, "exp": 1 << 32}
+FORGED = LocalIssuer(issuer=ISSUER.issuer).token("canary", headers={"kid": KID})
+
+
+@pytest.mark.parametrize(
+    ("reason", "token", "expected", "algorithm"),
+    [
+        ("malformed", "canary", "", "RS256"),
+        ("malformed", "c@nary.canary.canary", "", "RS256"),
+        ("malformed", "Y2FuYXJ5.Y2FuYXJ5.Y2FuYXJ5", "", "RS256"),
+        ("malformed", "canary.canary.canary", "", "HS256"),
+        ("malformed", ISSUER.token(headers={"crit": ["canary"], "canary": 1}), "", "RS256"),
+        ("algorithm", jwt.encode(CLAIMS, SECRET, "HS256"), "RS256", "RS256"),
+        ("algorithm", jwt.encode(CLAIMS, SECRET, "HS256"), "ES256", ["RS256", "ES256"]),
+        ("algorithm", jwt.encode(CLAIMS, cast("Any", None), "none"), "RS256", "RS256"),
+        ("algorithm", jwt.encode(CLAIMS, SECRET, "HS256"), "HS512", "HS512"),
+        ("signature", FORGED, "", "RS256"),
+        ("signature", jwt.encode(CLAIMS, SECRET[::-1], "HS256"), "", "HS256"),
+    ],
+    ids=range(11),
+)
+def test_defect_of_the_encoded_token_is_told(
+    reason: str, token: str, expected: str, algorithm: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_secret = algorithm in ("HS256", "HS512")
+    auth = own_backend(algorithm=algorithm) if is_secret else backend(KEYS, algorithm=algorithm)
+    line, description = refusal(auth, token, caplog)
+    assert reason in line
+    assert expected in line
+    assert reason in description
+
+
+def test_provider_tells_that_the_issuer_is_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    line, description = refusal(backend(ISSUER.key_provider), ISSUER.token(iss="canary"), caplog)
+    assert "refused: issuer" in line
+    assert "refused: issuer" in description
+
+
+def test_valid_token_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with client_of(backend(KEYS)) as client:
+        assert client.get("/", headers=ISSUER.auth_header()).status_code == 200
+    assert not records(caplog)
+
+
+def test_refusal_of_a_handler_keeps_its_own_words_and_challenge(caplog: pytest.LogCaptureFixture) -> None:
+    def find_user(token: Token, connection: Any) -> str:
+        raise NotAuthorizedException("Blocked", headers={"www-authenticate": "Own"})
+
+    with client_of(backend(KEYS, retrieve_user_handler=find_user)) as client:
+        answer = client.get("/", headers=ISSUER.auth_header())
+    assert (answer.status_code, answer.json()["detail"]) == (401, "Blocked")
+    assert answer.headers["WWW-Authenticate"] == "Own"
+    assert ["no user" in record.getMessage() for record in records(caplog)] == [True]
+
+
+class Role(enum.Enum):
+    ADMIN = "admin"
+
+
+@dataclass
+class Nested:
+    level: int
+
+
+@dataclass
+class Typed(Token):
+    literal: Literal["admin"] | None = None
+    role: Role | None = None
+    number: int = 0
+    nested: Nested = field(default_factory=lambda: Nested(1))
+    by_name: dict[str, int] = field(default_factory=dict)
+    checked: str = ""
+
+    def __post_init__(self) -> None:
+        if self.checked:
+            raise ValueError(self.checked)
+        super().__post_init__()
+
+
+@dataclass(kw_only=True)
+class Demanding(Token):
+    tenant: str
+
+
+@pytest.mark.parametrize(
+    ("token_cls", "claims", "named"),
+    [
+        (Typed, {"literal": "canary"}, "literal"),
+        (Typed, {"role": "canary"}, "role"),
+        (Typed, {"number": {"canary": 1}}, "number"),
+        (Typed, {"nested": {"level": ["canary"]}}, "nested"),
+        (Typed, {"by_name": {"canary": "canary"}}, "by_name"),
+        (Typed, {"checked": "canary"}, ""),
+        (Typed, {"checked": "canary - at `$.canary`"}, ""),
+        (Typed, {"checked": "Expected `canary`, got `canary`"}, ""),
+        (Typed, {"checked": "Expected `int`, got `str` - at `$.canary`"}, ""),
+        (Typed, {"checked": "Object missing required field `canary`"}, ""),
+        (Demanding, {"canary": "x"}, "tenant"),
+        (Demanding, {"tenant": ["canary"]}, "tenant"),
+    ],
+)
+def test_class_and_field_that_claims_do_not_fit_are_named(
+    token_cls: type[Token], claims: dict[str, Any], named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    line, description = refusal(backend(KEYS, token_cls=token_cls), ISSUER.token(**claims), caplog)
+    for text in (line, description):
+        assert token_cls.__name__ in text
+        assert named in text
+
+
+@pytest.mark.parametrize(
+    "kid", ["x\r\nSet-Cookie: a=b", '", error="none', "\\\\\\", "\x00\x1b[31m\x7f", "\u202eключ", ""]
+)
+def test_odd_name_of_a_key_cannot_break_a_header_or_a_line(kid: str, caplog: pytest.LogCaptureFixture) -> None:
+    line, description = refusal(backend(KEYS), ISSUER.token(headers={"kid": kid}), caplog)
+    assert "unknown key" in line
+    assert description.endswith("unknown key")
+
+
+def test_name_of_an_unknown_key_is_logged_and_cut(caplog: pytest.LogCaptureFixture) -> None:
+    line, description = refusal(backend(KEYS), ISSUER.token(headers={"kid": "none of ours" + "Q" * 5000}), caplog)
+    assert "none of ours" in line
+    assert 32 <= line.count("Q") <= 52
+    assert "none of ours" not in description
+
+
+@pytest.mark.parametrize("claim", ['a"b', "a\\b", "a\r\nSet-Cookie: a=b", "clé", "a\u2028b"])
+def test_odd_name_of_a_claim_cannot_break_a_header(claim: str) -> None:
+    with client_of(backend(KEYS, require_claims=[claim])) as client:
+        answer = client.get("/", headers=ISSUER.auth_header())
+    challenge = CHALLENGE.fullmatch(answer.headers["WWW-Authenticate"])
+    assert challenge is not None
+    assert "missing claim" in challenge[1]
+
+
+def test_key_that_cannot_be_used_is_logged_as_an_error_of_the_application(caplog: pytest.LogCaptureFixture) -> None:
+    with client_of(backend(lambda token: "not a key")) as client:
+        assert client.get("/", headers=ISSUER.auth_header("canary")).status_code == 500
+    (record,) = records(caplog)
+    assert record.levelname == "ERROR"
+    assert "cannot be used" in record.getMessage()
+    assert "canary" not in caplog.text
