@@ -30,6 +30,7 @@ from litestar.security.jwt import (
     JWTAuthenticationMiddleware,
     KeyNotFoundException,
     KeysUnavailableException,
+    OpenIDProvider,
     Token,
     UnverifiedToken,
 )
@@ -337,17 +338,24 @@ def test_coroutine_of_a_function_that_is_not_asynchronous_is_no_answer(option: s
     assert status_with(auth, ISSUER.token()) == 500
 
 
-def test_key_of_one_issuer_does_not_verify_tokens_in_the_name_of_another() -> None:
-    @get("/b", dependencies={"key_provider": Provide(lambda: OTHER.key_provider, sync_to_thread=False)})
-    async def of_other() -> None: ...
+@pytest.mark.parametrize("kind", ["LocalIssuer", "OpenIDProvider"])
+def test_key_of_one_issuer_does_not_verify_tokens_in_the_name_of_another(kind: str) -> None:
+    with LocalIssuer() as a, LocalIssuer() as b:
+        of_a, of_b = a.key_provider, b.key_provider
+        if kind == "OpenIDProvider":
+            of_a, of_b = OpenIDProvider(a.issuer), OpenIDProvider(b.issuer)  # type: ignore[assignment]
 
-    auth = backend(ISSUER.key_provider, accepted_issuers=["https://a.test", "https://b.test"])
-    with client_of(auth, of_other) as client:
-        assert client.get("/b", headers=OTHER.auth_header()).status_code == 200
-        assert client.get("/b", headers=OTHER.auth_header(iss="https://a.test")).status_code == 401
-        assert client.get("/b", headers=ISSUER.auth_header()).status_code == 401
-        assert client.get("/", headers=OTHER.auth_header()).status_code == 401
-        assert client.get("/", headers=ISSUER.auth_header(iss="https://b.test")).status_code == 401
+        @get("/b", dependencies={"key_provider": Provide(lambda: of_b, sync_to_thread=False)})
+        async def of_other() -> None: ...
+
+        auth = backend(of_a, accepted_issuers=[a.issuer, b.issuer])
+        with client_of(auth, of_other) as client:
+            assert client.get("/b", headers=b.auth_header()).status_code == 200
+            assert client.get("/b", headers=b.auth_header(iss=a.issuer)).status_code == 401
+            assert client.get("/b", headers=a.auth_header()).status_code == 401
+            assert client.get("/", headers=a.auth_header()).status_code == 200
+            assert client.get("/", headers=b.auth_header()).status_code == 401
+            assert client.get("/", headers=a.auth_header(iss=b.issuer)).status_code == 401
 
 
 def of_request(request: Request[Any, Any, Any]) -> Any:
