@@ -105,7 +105,6 @@ class KeySource:
             raise ImproperlyConfiguredException(
                 f"The application already has a dependency {name!r}. Give this backend another 'key_provider_name'."
             )
-
         app_config.dependencies[name] = _Injected(self.provider_for)
         app_config.lifespan.append(self._lifespan)
         # Factories find in the state of the application what its own hooks have put there.

@@ -442,9 +442,10 @@ def _description(data: bytes) -> str:
 
 
 def _is_bare_public_key(data: str | bytes) -> bool:
-    for der in (data, None):
-        with suppress(ValueError, TypeError, UnsupportedAlgorithm):
-            return bool(serialization.load_der_public_key(cast("bytes", der) if der else b64decode(data)))
+    with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+        return bool(serialization.load_der_public_key(cast("bytes", data)))
+    with suppress(ValueError, UnsupportedAlgorithm):
+        return bool(serialization.load_der_public_key(b64decode(data)))
     return False
 
 

@@ -13,6 +13,7 @@ from litestar.security.jwt._resource_metadata import check_url
 from litestar.security.jwt.keys import (
     UnusableKeyError,
     is_key,
+    names_of,
     public_jwk,
     single_keys,
     thumbprint,
@@ -104,10 +105,7 @@ def _jwks(keys: Key, algorithm: str | Sequence[str] | None) -> list[dict[str, An
 def _published(key: SingleKey, algorithm: str | Sequence[str] | None) -> dict[str, Any]:
     """Return the JWK of the public half of a key, with everything that a verifier needs to know about it."""
     known = verification_key(key)
-    if algorithm is None:
-        names: Sequence[str] = known.algorithms
-    else:
-        names = (algorithm,) if isinstance(algorithm, str) else algorithm
+    names = known.algorithms if algorithm is None else names_of(algorithm)
     fitting = [name for name in names if name in known.algorithms]
     if not fitting:
         raise UnusableKeyError(f"'algorithm' is {algorithm!r}, and the key is for {' or '.join(known.algorithms)}")
