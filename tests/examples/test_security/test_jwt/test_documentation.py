@@ -73,7 +73,7 @@ def backend(key_provider: Any, accepted_audiences: Any = ()) -> Any:
         (lambda: RemoteJWKSet("http://idp/keys"), "keys fetched over plain http can be replaced in transit"),
         (lambda: backend("https://idp/keys"), "a URL. Use OpenIDProvider(issuer)"),
         (lambda: backend("-----BEGIN PUBLIC KEY-----\\nMII"), "a PEM with line breaks written as '\\n'"),
-        (lambda: backend("keys/public.pem"), "Give the content of a file, not its path"),
+        (lambda: backend("keys/public.pem"), "Pass the content of a file, not its path"),
         (lambda: backend(lambda: OpenIDProvider("https://idp.example.com")), "wrap it in 'Provide'"),
         (
             lambda: backend(OpenIDProvider("https://idp.example.com"), None),

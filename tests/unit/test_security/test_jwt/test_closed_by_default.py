@@ -238,7 +238,7 @@ DEFECTS: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown algorithm": ({"algorithm": "RS1"}, "'RS1'"),
     "HMAC and RSA": ({"algorithm": ["HS256", "RS256"]}, "HMAC and asymmetric"),
     "strict without an audience": ({"strict_audience": True, "accepted_audiences": []}, "strict_audience"),
-    "a class": ({"key_provider": LocalIssuer}, "give an instance"),
+    "a class": ({"key_provider": LocalIssuer}, "an instance instead of a class"),
     "a number": ({"key_provider": 5}, "int"),
     "no keys": ({"key_provider": []}, "key_provider"),
     "a JWK Set that nobody has read": ({"key_provider": ISSUER.jwks}, "dict"),
@@ -253,7 +253,7 @@ DEFECTS: dict[str, tuple[dict[str, Any], str]] = {
     "a public key that is to sign": ({"token_secret": PEM, "algorithm": "RS256"}, "private key"),
     "a secret for RSA": ({"key_provider": None, "token_secret": SECRET, "algorithm": "RS256"}, "not a PEM"),
     "no secrets": ({"key_provider": None, "token_secret": [], "algorithm": "RS256"}, "there is none"),
-    "nothing at all": ({"key_provider": None}, "'token_secret' or 'key_provider'"),
+    "nothing at all": ({"key_provider": None}, "'token_secret' and 'key_provider'"),
 }  # fmt: skip
 
 

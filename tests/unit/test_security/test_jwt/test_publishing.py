@@ -84,9 +84,9 @@ def test_algorithm_and_id_are_those_of_the_backend(keys: Any, algorithm: Any, ex
 @pytest.mark.parametrize(
     ("keys", "options", "message"),
     [
-        ("a secret", {}, "Key 0 of 'keys' cannot be published: it is not a PEM"),
-        ([RSA_KEY, "a secret"], {}, "Key 1 of 'keys' cannot be published: it is not a PEM"),
-        (jwt.PyJWK({"kty": "oct", "k": "AAAA", "alg": "HS256"}), {}, "Key 0 of 'keys'"),
+        ("a secret", {}, r"'keys\[0\]' cannot be published: it is not a PEM"),
+        ([RSA_KEY, "a secret"], {}, r"'keys\[1\]' cannot be published: it is not a PEM"),
+        (jwt.PyJWK({"kty": "oct", "k": "AAAA", "alg": "HS256"}), {}, r"'keys\[0\]'"),
         (jwk("ES256", use="enc"), {}, "not for signatures"),
         ([], {}, "has no keys. Pass the keys"),
         (5, {}, "has no keys. Pass the keys"),
