@@ -1,4 +1,4 @@
-"""An issuer on the loopback interface that answers what a test tells it to, and what tests ask of key providers."""
+"""An issuer on the loopback interface that answers what a test tells it to."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from inspect import isawaitable, iscoroutine
-from typing import Any, cast
+from inspect import isawaitable
+from types import SimpleNamespace
+from typing import Any, TypeAlias, cast
 
-import anyio
 import jwt
+import time_machine
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from litestar import Litestar
-from litestar.exceptions import HTTPException
-from litestar.security.jwt.key_providers.jwks import RemoteJWKSet
-from litestar.security.jwt.keys import SelectedKeys
-from litestar.security.jwt.unverified import UnverifiedToken
+from .authority import Authority
 
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+Clock: TypeAlias = time_machine.Traveller
+START = 1_750_000_000
+HOUR, DAY = 3600, 86_400
+DISCOVERY = "/.well-known/openid-configuration"
+
+
+def at(seconds: float) -> datetime:
+    """Return a moment by its distance from when the clock of tests starts."""
+    return datetime.fromtimestamp(START + seconds, UTC)
 
 
 class Signer:
@@ -35,30 +42,33 @@ class Signer:
         else:
             self.key = RSA_KEY if algorithm.startswith(("RS", "PS")) else ec.generate_private_key(ec.SECP256R1())
         self.kid = kid
+        self.named = {} if kid is None else {"kid": kid}
         public = jwt.get_algorithm_by_name(algorithm).to_jwk(self.key.public_key(), as_dict=True)
-        named = {} if kid is None else {"kid": kid}
-        self.jwk = {name: value for name, value in public.items() if name != "key_ops"} | named | members
+        self.jwk = {name: value for name, value in public.items() if name != "key_ops"} | self.named | members
 
     def token(self, headers: Mapping[str, Any] | None = None, **claims: Any) -> str:
-        named = {} if self.kid is None else {"kid": self.kid}
-        return jwt.encode({"sub": "someone", **claims}, self.key, self.algorithm, {**named, **(headers or {})})
+        return jwt.encode({"sub": "someone", **claims}, self.key, self.algorithm, {**self.named, **(headers or {})})
+
+
+STRANGER = Signer("stranger")
 
 
 def bogus(kid: str = "made-up", **claims: Any) -> str:
     return STRANGER.token({"kid": kid}, **claims)
 
 
-STRANGER = Signer("stranger")
+def jwks_of(*signers: Signer) -> dict[str, Any]:
+    return {"keys": [signer.jwk for signer in signers]}
 
 
 @dataclass
 class Answer:
-    """What the server does with requests for one path."""
+    """What the server does with requests for one URL."""
 
     document: Any = None
+    """JSON, or the body itself as bytes, or a function that returns one of them, or ``None`` for what does not exist."""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | None = None
     hangs: bool = False
     """Whether it waits until the server is told to release what waits."""
     drips: bool = False
@@ -66,80 +76,75 @@ class Answer:
     """The Content-Length to claim."""
 
 
-class IssuerServer:
-    """A real HTTP server. It can be stopped and started again on its port."""
+class Issuer:
+    """A real HTTP server. It is a proxy, too: it has certificates for the hosts of other URLs that it has answers for."""
 
-    def __init__(self, *signers: Signer) -> None:
+    def __init__(self) -> None:
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.release = threading.Event()
-        self._server: ThreadingHTTPServer | None = None
-        self.port = 0
-        self.answers: dict[str, Answer] = {"/jwks": Answer()}
-        self.publish(*(signers or (Signer("first"),)))
-
-    def start(self) -> None:
-        self._server = _Server(("127.0.0.1", self.port), _Handler)
+        self.authority = Authority()
+        self.jwks = Answer()
+        self.answers = {"/jwks": self.jwks}
+        self.publish(Signer("first"))
+        self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.issuer = self
-        self.port = self._server.server_address[1]
+        self.issuer = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"{self.issuer}/jwks"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def stop(self) -> None:
-        if self._server is not None:
-            server, self._server = self._server, None
-            server.shutdown()
-            server.server_close()
+        self.release.set()
+        self._server.shutdown()
+        self._server.server_close()
 
     def publish(self, *signers: Signer) -> None:
         self.signers = signers
-        self.jwks.document = {"keys": [signer.jwk for signer in signers]}
+        self.jwks.document = jwks_of(*signers)
 
     def rotate(self) -> Signer:
         """Withdraw what is published, and publish a new key."""
         self.publish(signer := Signer(f"key-{len(self.requests)}-{id(self.signers)}"))
         return signer
 
-    @property
-    def jwks(self) -> Answer:
-        return self.answers["/jwks"]
-
-    @property
-    def issuer(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def url(self) -> str:
-        return f"{self.issuer}/jwks"
-
     def token(self, **claims: Any) -> str:
         return self.signers[0].token(**claims)
 
     def discover(self, **members: Any) -> Answer:
         """Publish a discovery document."""
-        document = {"issuer": self.issuer, "jwks_uri": self.url, **members}
-        self.answers["/.well-known/openid-configuration"] = Answer(document)
-        return self.answers["/.well-known/openid-configuration"]
+        self.answers[DISCOVERY] = Answer({"issuer": self.issuer, "jwks_uri": self.url, **members})
+        return self.answers[DISCOVERY]
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
-    issuer: IssuerServer
+    issuer: Issuer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that leave are no error."""
 
 
 class _Handler(BaseHTTPRequestHandler):
+    def do_CONNECT(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        context = cast("_Server", self.server).issuer.authority.context_for(self.path.rpartition(":")[0])
+        with context.wrap_socket(self.request, server_side=True) as tunnel:
+            _TunnelHandler(tunnel, self.client_address, self.server)
+
     def do_GET(self) -> None:
         issuer = cast("_Server", self.server).issuer
-        answer = replace(issuer.answers.get(self.path) or Answer(status=404))
-        body = json.dumps(answer.document).encode() if answer.body is None else answer.body
+        answer = replace(issuer.answers.get(self.path) or Answer(lambda: None))
+        if callable(answer.document):
+            answer.document = answer.document()
+            answer.status = 200 if answer.document else 404
+        body = answer.document if isinstance(answer.document, bytes) else json.dumps(answer.document).encode()
         issuer.headers.append({name.lower(): value for name, value in self.headers.items()})
         issuer.requests.append(self.path)  # from now on, tests may change what later requests get
         if answer.hangs:
-            issuer.release.wait(60)
+            issuer.release.wait()
         self.send_response(answer.status)
         for name, value in {"Content-Length": str(answer.length or len(body)), **answer.headers}.items():
             self.send_header(name, value)
@@ -155,59 +160,28 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep quiet."""
 
 
+class _TunnelHandler(_Handler):
+    def parse_request(self) -> bool:
+        is_good = super().parse_request()
+        self.path = f"https://{self.headers['Host']}{self.path}"
+        return is_good
+
+
 @contextmanager
-def serving(*signers: Signer) -> Iterator[IssuerServer]:
-    issuer = IssuerServer(*signers)
-    issuer.start()
+def serving() -> Iterator[Issuer]:
+    issuer = Issuer()
     try:
         yield issuer
     finally:
-        issuer.release.set()
         issuer.stop()
 
 
-def ask(provider: Callable[[UnverifiedToken], Any], token: str) -> Any:
-    return provider(UnverifiedToken(token))
+def client_of(document_at: Callable[[str], Any], **headers: str) -> Any:
+    """Make a client without a network: a function from a URL to a document, or to an awaitable of one, has its answers."""
 
+    async def fetch(url: str, _: Mapping[str, str]) -> Any:
+        document = document_at(url)
+        document = await document if isawaitable(document) else document
+        return SimpleNamespace(status_code=200, headers=headers, content=json.dumps(document).encode())
 
-async def answer_to(provider: Any, token: str) -> str:
-    """Tell what a backend makes of a token: it looks again if the signature does not verify."""
-    try:
-        keys = ask(provider, token)
-        keys = await keys if isawaitable(keys) else keys
-        if not verifies(token, keys):
-            keys = await provider.look_again(UnverifiedToken(token))
-    except HTTPException as e:
-        return str(e.status_code)
-    return "200" if keys is not None and verifies(token, keys) else "401"
-
-
-def verifies(token: str, keys: SelectedKeys) -> bool:
-    for key in keys.keys:
-        try:
-            jwt.decode(token, key, [keys.algorithm], options={"verify_signature": True, "verify_aud": False})
-        except jwt.InvalidSignatureError:
-            continue
-        return True
-    return False
-
-
-def answers_at_once(provider: Any, token: str) -> bool:
-    """Tell whether a provider has the right key in memory."""
-    keys = ask(provider, token)
-    if iscoroutine(keys):
-        keys.close()
-    return isinstance(keys, SelectedKeys) and verifies(token, keys)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait for what happens in the background."""
-    with anyio.fail_after(20):
-        while not condition():
-            await anyio.sleep(0.003)
-
-
-async def settled(provider: RemoteJWKSet) -> None:
-    """Wait until what a provider has fetched is in its store, as the end of an application does."""
-    async with provider.lifespan(Litestar()):
-        pass
+    return fetch

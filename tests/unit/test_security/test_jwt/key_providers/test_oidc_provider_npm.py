@@ -6,6 +6,7 @@ import json
 import subprocess
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -15,57 +16,39 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from litestar.security.jwt.key_providers.openid import OpenIDProvider
-from litestar.security.jwt.keys import KeysUnavailableException
+from litestar.security.jwt import KeysUnavailableException, OpenIDProvider
 from tests.unit.test_security.test_jwt.node_packages import installed_package, program
 
-from .issuer_server import RSA_KEY, Signer, answer_to, answers_at_once
+from .asking import answer_to, answers_at_once
+from .event_loops import on_both_loops
+from .issuer_server import RSA_KEY, Signer
 
-# One worker of xdist runs them all, so that the package is installed once.
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("oidc_provider")]
-
-SOURCES = Path(__file__).parents[1] / "oidc_provider"
+ED_KEY = Ed25519PrivateKey.generate()
 OLDEST_NODE = 20
 
 
-class CertifiedProvider:
-    """A process that can be stopped, and started again on the same port with other keys."""
-
-    def __init__(self, node: str, directory: Path) -> None:
-        self._command = [node, str(directory / "provider.js")]
-        self._process: subprocess.Popen[str] | None = None
-        self._port = 0
-        self._generation = 0
-        self.issuer = ""
-
-    def start(self, *, rotate: bool = False) -> None:
-        self._generation += rotate
-        kid = f"generation-{self._generation}"
-        keys = [private_jwk(f"{kid}-rsa", "RS256", RSA_KEY), private_jwk(f"{kid}-ed", "EdDSA", ED_KEY)]
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps({"port": self._port, "jwks": {"keys": keys}}) + "\n")
-        self._process.stdin.flush()
-        self.issuer = self._process.stdout.readline().strip()
-        assert self.issuer, "the provider did not start"
-        self._port = int(self.issuer.rpartition(":")[2])
-
-    def stop(self) -> None:
-        if self._process is not None:
-            process, self._process = self._process, None
-            process.communicate(timeout=30)  # the end of its input ends it
-
-    def token(self, algorithm: str) -> str:
-        """Get an access token by client credentials (RFC 6749, section 4.4) for a resource (RFC 8707)."""
-        resource = f"https://api.example/{algorithm}"
-        form = {"grant_type": "client_credentials", "scope": "read", "resource": resource}
-        headers = {"Authorization": f"Basic {b64encode(b'client:secret').decode()}"}
-        with urlopen(Request(f"{self.issuer}/token", urlencode(form).encode(), headers), timeout=30) as response:
-            token: str = json.load(response)["access_token"]
-        return token
+@pytest.fixture(scope="module")
+def command(pytestconfig: pytest.Config) -> list[str]:
+    program("npm")
+    node = program("node")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if int(version.removeprefix("v").partition(".")[0]) < OLDEST_NODE:
+        pytest.skip(f"oidc-provider needs Node {OLDEST_NODE}, this is {version}")
+    folder = installed_package(Path(__file__).parents[1] / "oidc_provider", pytestconfig.rootpath)
+    return [node, str(folder / "provider.js")]
 
 
-ED_KEY = Ed25519PrivateKey.generate()
+@contextmanager
+def running(command: list[str], generation: str, issuer: str = "") -> Iterator[str]:
+    """Run the provider with keys of a generation, on the port that it had before, and have its name."""
+    keys = [private_jwk(f"{generation}-rsa", "RS256", RSA_KEY), private_jwk(f"{generation}-ed", "EdDSA", ED_KEY)]
+    options = json.dumps({"port": int(issuer.rpartition(":")[2] or 0), "jwks": {"keys": keys}})
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(f"{options}\n")
+        process.stdin.flush()
+        yield process.stdout.readline().strip()
+        process.stdin.close()  # which ends it
 
 
 def private_jwk(kid: str, algorithm: str, key: Any) -> dict[str, Any]:
@@ -73,48 +56,31 @@ def private_jwk(kid: str, algorithm: str, key: Any) -> dict[str, Any]:
     return {name: value for name, value in jwk.items() if name != "key_ops"} | {"use": "sig", "kid": kid}
 
 
-@pytest.fixture(scope="module")
-def certified_provider(pytestconfig: pytest.Config) -> CertifiedProvider:
-    program("npm")
-    node = program("node")
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    if int(version.removeprefix("v").partition(".")[0]) < OLDEST_NODE:
-        pytest.skip(f"oidc-provider needs Node {OLDEST_NODE}, this is {version}")
-    return CertifiedProvider(node, installed_package(SOURCES, pytestconfig.rootpath))
+def tokens_of(issuer: str) -> Iterator[str]:
+    """Get access tokens by client credentials (RFC 6749, section 4.4) for resources (RFC 8707) with various algorithms."""
+    headers = {"Authorization": f"Basic {b64encode(b'client:secret').decode()}"}
+    for algorithm in ("RS256", "PS256", "EdDSA"):
+        resource = f"https://api.example/{algorithm}"
+        form = {"grant_type": "client_credentials", "scope": "read", "resource": resource}
+        with urlopen(Request(f"{issuer}/token", urlencode(form).encode(), headers)) as response:
+            yield json.load(response)["access_token"]
 
 
-@pytest.fixture
-def certified(certified_provider: CertifiedProvider) -> Iterator[CertifiedProvider]:
-    certified_provider.start()
-    try:
-        yield certified_provider
-    finally:
-        certified_provider.stop()
-
-
-@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "EdDSA"])
-async def test_tokens_are_verified_and_rotation_is_followed(certified: CertifiedProvider, algorithm: str) -> None:
-    provider = OpenIDProvider(certified.issuer, timeout=30)
-    before = certified.token(algorithm)
-    assert await answer_to(provider, before) == "200"
-    assert provider.status().skipped == ()
-    certified.stop()
-    certified.start(rotate=True)
-    after = certified.token(algorithm)
-    assert await answer_to(provider, after) == "200"
-    assert answers_at_once(provider, before)
-    assert await answer_to(provider, Signer(provider.status().key_ids[0]).token(iss=certified.issuer)) == "401"
-
-
-async def test_restart_goes_unnoticed(certified: CertifiedProvider) -> None:
-    provider = OpenIDProvider(certified.issuer, timeout=30)
-    token = certified.token("RS256")
-    assert await answer_to(provider, token) == "200"
-    certified.stop()
+@pytest.mark.xdist_group("oidc_provider")  # one worker installs it
+@on_both_loops
+async def test_restart_and_rotation_go_unnoticed(command: list[str]) -> None:
+    with running(command, "first") as issuer:
+        provider, old = OpenIDProvider(issuer, timeout=30), list(tokens_of(issuer))
+        assert [await answer_to(provider, token) for token in old] == ["200"] * 3
+        assert provider.status().skipped == ()
     with pytest.raises(KeysUnavailableException):
         await provider.refresh()
-    assert answers_at_once(provider, token)
-    certified.start()
-    await provider.refresh()
-    assert provider.status().last_error is None
-    assert answers_at_once(provider, certified.token("EdDSA"))
+    assert all(answers_at_once(provider, token) for token in old)
+    with running(command, "first", issuer):
+        await provider.refresh()
+        assert provider.status().last_error is None
+    with running(command, "second", issuer):
+        new = list(tokens_of(issuer))
+        assert [await answer_to(provider, token) for token in new] == ["200"] * 3
+        assert all(answers_at_once(provider, token) for token in old)
+        assert await answer_to(provider, Signer("second-ed").token(iss=issuer)) == "401"

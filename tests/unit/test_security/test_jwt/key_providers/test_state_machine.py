@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import time_machine
@@ -13,14 +10,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from litestar.security.jwt.key_providers.jwks import RemoteJWKSet
+from litestar.security.jwt import RemoteJWKSet
 from litestar.stores.memory import MemoryStore
 
-from .issuer_server import Signer, answer_to, bogus
+from .asking import answer_to
+from .issuer_server import START, Signer, bogus, client_of, jwks_of
 
 LIFETIME, GRACE, STALE = 100, 50, 200
 REFILL, BURST, BACKOFF = 15, 2, 30
-START = 1_750_000_000
 SIGNERS = [Signer(f"key-{number}") for number in range(5)]
 FORGED = [bogus(f"key-{number}") for number in range(5)]
 TOKENS = [signer.token() for signer in SIGNERS]
@@ -51,12 +48,11 @@ class KeysOverTime(RuleBasedStateMachine):
         self.runner.close()
         self.traveller.stop()
 
-    async def fetch(self, url: str, headers: Mapping[str, str]) -> Any:
+    def fetch(self, url: str) -> Any:
         self.fetches.append(Fetch(self.now, self.published, self.reachable))
         if not self.reachable:
             raise OSError("no network")
-        jwks = {"keys": [SIGNERS[number].jwk for number in sorted(self.published)]}
-        return SimpleNamespace(status_code=200, headers={}, content=json.dumps(jwks).encode())
+        return jwks_of(*(SIGNERS[number] for number in sorted(self.published)))
 
     def ask(self, token: str) -> str:
         async def ask_and_settle() -> str:
@@ -78,7 +74,7 @@ class KeysOverTime(RuleBasedStateMachine):
             lifetime=LIFETIME,
             withdrawn_grace=GRACE,
             max_stale=STALE,
-            client=self.fetch,
+            client=client_of(self.fetch),
             store=self.store,
         )
         self.restarted_at = self.now

@@ -1,41 +1,32 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import anyio
 import pytest
-from time_machine import Traveller
 
 from litestar import Litestar
-from litestar.security.jwt.key_providers.jwks import RemoteJWKSet
-from litestar.stores.base import Store
+from litestar.security.jwt import RemoteJWKSet
 from litestar.stores.file import FileStore
 from litestar.stores.memory import MemoryStore
+from litestar.stores.redis import RedisStore
 
-from .issuer_server import IssuerServer, Signer, answer_to, answers_at_once, bogus, settled, until
-from .store_worker import make_store
+from .asking import APP, Log, answer_to, answers_at_once, asking, forked, lines_of, settled, until
+from .event_loops import on_both_loops, without_waiting
+from .issuer_server import DAY, HOUR, START, Clock, Issuer, Signer, bogus, client_of, jwks_of, serving
 
-pytestmark = pytest.mark.anyio
-
-MINUTE, HOUR, DAY = 60, 3600, 86_400
 WORKERS = 4
-
-
-@pytest.fixture(params=["memory", "file"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryStore() if request.param == "memory" else FileStore(tmp_path)
+Redis = tuple[str, subprocess.Popen[bytes]]
 
 
 class WatchedStore(MemoryStore):
@@ -47,69 +38,61 @@ class WatchedStore(MemoryStore):
         await super().set(key, value, expires_in)
         self.key = key
 
+    async def copy(self) -> Any:
+        """Wait for the copy of a key set, and return what it holds."""
+        while (data := await self.get(self.key)) is None:
+            await anyio.sleep(0.003)
+        return json.loads(data)
+
 
 @pytest.fixture
-def memory() -> WatchedStore:
+def store() -> WatchedStore:
     return WatchedStore()
 
 
-async def no_network(url: str, headers: Mapping[str, str]) -> Any:
+@pytest.fixture
+def worker(issuer: Issuer, store: WatchedStore) -> Callable[..., RemoteJWKSet]:
+    """Make a worker, which has nothing in its own memory."""
+    return lambda **options: RemoteJWKSet(issuer.url, **{"store": store, "timeout": 30, **options})
+
+
+Workers = Callable[..., RemoteJWKSet]
+
+
+async def no_network(url: str, headers: Any) -> Any:
     raise OSError("no network")
 
 
-async def copy_of(store: WatchedStore) -> tuple[str, Any]:
-    """Wait for the copy, and return where in the store it is, and what it holds."""
-    with anyio.fail_after(20):
-        while (data := await store.get(store.key)) is None:
-            await anyio.sleep(0.003)
-    return store.key, json.loads(data)
-
-
-async def test_worker_takes_what_another_has_fetched(issuer: IssuerServer, store: Store, clock: Traveller) -> None:
-    first, second = (RemoteJWKSet(issuer.url, store=store) for _ in range(2))
-    assert await answer_to(first, issuer.token()) == "200"
-    await first.refresh()
-    await settled(first)
-    clock.shift(100)
-    assert await answer_to(second, issuer.token()) == "200"
-    assert (len(issuer.requests), second.status().fetches) == (2, 0)
-    assert second.status().fetched_at == first.status().fetched_at
-
-
-async def test_workers_wait_for_no_other_though_the_issuer_is_slow(issuer: IssuerServer, memory: WatchedStore) -> None:
+@on_both_loops
+async def test_workers_wait_for_no_other_though_the_issuer_is_slow(worker: Workers, issuer: Issuer) -> None:
     issuer.jwks.hangs = True
-    answers = []
-
-    async def request(worker: RemoteJWKSet) -> None:
-        answers.append(await answer_to(worker, issuer.token()))
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(2):
-            _ = tasks.start_soon(request, RemoteJWKSet(issuer.url, store=memory, timeout=30))
+    async with asking(worker(), issuer.token()) as first, asking(worker(), issuer.token()) as second:
         await until(lambda: len(issuer.requests) == 2)
         issuer.release.set()
-    assert answers == ["200", "200"]
+    assert first + second == ["200", "200"]
 
 
-async def test_one_worker_renews_the_set_for_all(issuer: IssuerServer, memory: WatchedStore, clock: Traveller) -> None:
-    fleet = [RemoteJWKSet(issuer.url, store=memory) for _ in range(4)]
-    for renewals in range(1, 5):
-        for worker in fleet:
-            before = worker.status().fetched_at
-            assert await answer_to(worker, issuer.token()) == "200"
-            await until(lambda: worker.status().fetched_at != before)
-            await settled(worker)
-        assert len(issuer.requests) == renewals
+@on_both_loops
+async def test_one_worker_renews_the_set_for_all(worker: Workers, issuer: Issuer, clock: Clock) -> None:
+    fleet = [worker() for _ in range(4)]
+    for renewals in range(1, 4):
+        for each in fleet:
+            before = each.status().fetched_at
+            assert await answer_to(each, issuer.token()) == "200"
+            await until(lambda: each.status().fetched_at != before)
+            await settled(each)
+        assert len({each.status().fetched_at for each in fleet}) == 1
+        assert len(issuer.requests) == sum(each.status().fetches for each in fleet) == renewals
         clock.shift(595)
 
 
+@on_both_loops
 async def test_worker_without_network_keeps_no_other_from_a_rotation(
-    issuer: IssuerServer, memory: WatchedStore, clock: Traveller
+    worker: Workers, issuer: Issuer, store: WatchedStore, clock: Clock
 ) -> None:
-    healthy = RemoteJWKSet(issuer.url, store=memory)
-    isolated = RemoteJWKSet(issuer.url, store=memory, client=no_network)
+    healthy, isolated = worker(), worker(client=no_network)
     assert await answer_to(healthy, issuer.token()) == "200"
-    await copy_of(memory)
+    await store.copy()
     assert await answer_to(isolated, issuer.token()) == "200"
     clock.shift(1)
     new = issuer.rotate()
@@ -123,112 +106,103 @@ async def test_worker_without_network_keeps_no_other_from_a_rotation(
     assert await answer_to(healthy, new.token()) == "200"
 
 
-async def test_copy_that_came_while_a_fetch_failed_is_adopted(issuer: IssuerServer, memory: WatchedStore) -> None:
-    async def fetch(url: str, headers: Mapping[str, str]) -> Any:
-        healthy = RemoteJWKSet(issuer.url, store=memory)
+@on_both_loops
+async def test_copy_that_came_while_a_fetch_failed_is_adopted(worker: Workers, issuer: Issuer) -> None:
+    async def fetch(url: str, headers: Any) -> Any:
+        healthy = worker()
         await healthy.refresh()
         await settled(healthy)
         raise OSError("no network")
 
-    isolated = RemoteJWKSet(issuer.url, store=memory, timeout=30, client=fetch)
+    isolated = worker(client=fetch)
     assert await answer_to(isolated, issuer.token()) == "200"
     assert isolated.status().failures == 1
 
 
-async def test_sets_that_differ_in_headers_are_kept_apart(issuer: IssuerServer, memory: WatchedStore) -> None:
-    own = RemoteJWKSet(issuer.url, headers={"X-Tenant": "a"}, store=memory)
-    same = RemoteJWKSet(issuer.url, headers={"x-tenant": "a"}, store=memory)
-    other = RemoteJWKSet(issuer.url, headers={"X-Tenant": "b"}, store=memory)
+@on_both_loops
+async def test_sets_that_differ_in_headers_are_kept_apart(worker: Workers, issuer: Issuer, store: WatchedStore) -> None:
+    own, same, other = (worker(headers=headers) for headers in ({"X-A": "1"}, {"x-a": "1"}, {"X-A": "2"}))
     token = issuer.token()
     await answer_to(own, token)
-    await copy_of(memory)
+    await store.copy()
     issuer.rotate()
     assert await answer_to(other, token) == "401"
     assert await answer_to(same, token) == "200"
 
 
-async def test_grace_of_a_withdrawn_key_survives_a_restart(
-    issuer: IssuerServer, memory: WatchedStore, clock: Traveller
-) -> None:
+@on_both_loops
+async def test_grace_of_a_withdrawn_key_survives_a_restart(worker: Workers, issuer: Issuer, clock: Clock) -> None:
     old = issuer.token()
-    before = RemoteJWKSet(issuer.url, store=memory)
+    before = worker()
     await answer_to(before, old)
     clock.shift(10)
     issuer.rotate()
     await before.refresh()
     await settled(before)
     clock.shift(600)
-    after = RemoteJWKSet(issuer.url, store=memory)
+    after = worker()
     assert await answer_to(after, old) == "200"
     assert after.status().withdrawn_key_ids == ("first",)
-    clock.move_to(1_750_000_000 + 600 + HOUR)
+    clock.move_to(START + 600 + HOUR)
     assert await answer_to(after, old) == "401"
-    assert await answer_to(RemoteJWKSet(issuer.url, store=memory), old) == "401"
+    assert await answer_to(worker(), old) == "401"
 
 
-async def test_store_that_lost_its_content_is_filled_again(
-    issuer: IssuerServer, memory: WatchedStore, clock: Traveller
+@on_both_loops
+async def test_lost_copy_is_written_again_and_serves_a_restart_in_an_outage(
+    worker: Workers, issuer: Issuer, store: WatchedStore, clock: Clock
 ) -> None:
-    warm = RemoteJWKSet(issuer.url, store=memory)
+    warm = worker()
     await answer_to(warm, issuer.token())
-    await copy_of(memory)
-    await memory.delete_all()
-    issuer.stop()
+    await store.copy()
+    await store.delete_all()
+    issuer.jwks.status = 500
     clock.shift(595)
     assert answers_at_once(warm, issuer.token())
     await until(lambda: warm.status().failures)
-    await copy_of(memory)
-    clock.shift(HOUR)
-    assert await answer_to(RemoteJWKSet(issuer.url, store=memory), issuer.token()) == "200"
-
-
-async def test_restart_in_an_outage_waits_for_nobody(
-    issuer: IssuerServer, memory: WatchedStore, clock: Traveller
-) -> None:
-    await answer_to(RemoteJWKSet(issuer.url, store=memory), issuer.token())
-    await copy_of(memory)
+    await store.copy()
     clock.shift(HOUR)
     issuer.jwks.hangs = True
-    worker = RemoteJWKSet(issuer.url, store=memory, timeout=30)
-    async with worker.lifespan(Litestar()):
-        await until(lambda: worker.status().usable)
-        assert answers_at_once(worker, issuer.token())
+    restarted = worker()
+    async with restarted.lifespan(APP):
+        await until(lambda: restarted.status().usable)
+        assert answers_at_once(restarted, issuer.token())
 
 
 class BrokenStore(MemoryStore):
-    """A store that hangs or fails."""
+    """A store that fails, or hangs if it has no error."""
 
-    def __init__(self, error: Exception | None) -> None:
-        super().__init__()
-        self.error = error
+    error: Exception | None
 
-    async def get(self, key: str, renew_for: Any = None) -> bytes | None:
+    async def get(self, *args: Any, **kwargs: Any) -> bytes | None:
         if self.error is None:
             await anyio.sleep_forever()
         raise self.error or AssertionError
 
-    async def set(self, key: str, value: Any, expires_in: Any = None) -> None:
-        await self.get(key)
+    set = get  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("error", [None, OSError("gone"), RuntimeError("of another event loop")])
-async def test_broken_store_costs_one_log_line(
-    issuer: IssuerServer,
-    error: Exception | None,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+@without_waiting
+async def test_broken_store_costs_a_second_an_operation_and_one_log_line(
+    clock: Clock, error: Exception | None, records: Log
 ) -> None:
-    monkeypatch.setattr("litestar.security.jwt.key_providers._store._TIMEOUT", 0.05)
-    worker = RemoteJWKSet(issuer.url, store=BrokenStore(error))
-    assert await answer_to(worker, issuer.token()) == "200"
-    assert await answer_to(worker, issuer.rotate().token()) == "200"
-    await settled(worker)
-    (message,) = caplog.messages
-    assert "the store cannot be used" in message
+    signers, store = [Signer("old")], BrokenStore()
+    store.error = error
+    client = client_of(lambda url: jwks_of(*signers))
+    provider = RemoteJWKSet("https://issuer.test/keys", client=client, store=store)
+    for _ in range(2):
+        started_at = anyio.current_time()
+        assert await answer_to(provider, signers[0].token()) == "200"
+        assert anyio.current_time() - started_at in ((0,) if error else (1, 2))
+        await settled(provider)
+        signers[0] = Signer("new")
+    (line,) = [line for line in lines_of(records) if "rotated" not in line]
+    assert "store" in line and type(error or TimeoutError()).__name__ in line and str(error or "") in line
 
 
-def _hostile(listing: dict[str, Any], **changes: Any) -> bytes:
-    return json.dumps([{**listing, **changes}]).encode()
+def _with(**changes: Any) -> Callable[[dict[str, Any]], bytes]:
+    return lambda listing: json.dumps([{**listing, **changes}]).encode()
 
 
 @pytest.mark.parametrize(
@@ -239,199 +213,176 @@ def _hostile(listing: dict[str, Any], **changes: Any) -> bytes:
         lambda listing: b"[" * 100_000,
         lambda listing: b" " * (1024 * 1024 + 1),
         lambda listing: b"{}",
-        lambda listing: _hostile(listing, asked_at=None),
-        lambda listing: _hostile(listing, asked_at=1e300, fresh_until=2e300),
-        lambda listing: _hostile(listing, fresh_until=1e300),
-        lambda listing: _hostile(listing, fresh_until=0),
+        _with(asked_at=None),
+        _with(asked_at=1e300, fresh_until=2e300),
+        _with(fresh_until=1e300),
+        _with(fresh_until=0),
     ],
 )
+@on_both_loops
 async def test_garbage_in_the_store_is_ignored_with_a_log_line_and_replaced(
-    issuer: IssuerServer,
-    memory: WatchedStore,
-    clock: Traveller,
-    spoil: Callable[[Any], bytes],
-    caplog: pytest.LogCaptureFixture,
+    worker: Workers, issuer: Issuer, store: WatchedStore, clock: Clock, spoil: Any, records: Log
 ) -> None:
-    await answer_to(RemoteJWKSet(issuer.url, store=memory), issuer.token())
-    key, (listing,) = await copy_of(memory)
-    await memory.set(key, spoil({**listing, "jwk": Signer("evil").jwk}))
+    await answer_to(worker(), issuer.token())
+    (listing,) = await store.copy()
+    await store.set(store.key, spoil({**listing, "jwk": Signer("evil").jwk}))
     clock.shift(1)
-    worker = RemoteJWKSet(issuer.url, store=memory)
-    assert await answer_to(worker, issuer.token()) == "200"
-    assert worker.status().key_ids == ("first",)
-    await settled(worker)
-    assert [message for message in caplog.messages if "the store cannot be used" in message]
-    assert (await copy_of(memory))[1][0]["jwk"]["kid"] == "first"
+    other = worker()
+    assert await answer_to(other, issuer.token()) == "200"
+    assert other.status().key_ids == ("first",)
+    await settled(other)
+    (line,) = lines_of(records)
+    assert "the store" in line
+    assert (await store.copy())[0]["jwk"]["kid"] == "first"
 
 
-async def test_secret_keys_in_the_store_are_never_used(issuer: IssuerServer, memory: WatchedStore) -> None:
-    await answer_to(RemoteJWKSet(issuer.url, store=memory), issuer.token())
-    key, (listing,) = await copy_of(memory)
-    await memory.set(key, _hostile(listing, jwk={"kty": "oct", "kid": "first", "k": "c2VjcmV0"}))
-    worker = RemoteJWKSet(issuer.url, store=memory)
-    assert await answer_to(worker, issuer.token()) == "200"
-    assert worker.status().fetches == 1
-
-
-async def test_private_members_never_reach_the_store(issuer: IssuerServer, memory: WatchedStore) -> None:
+@on_both_loops
+async def test_secrets_neither_come_from_the_store_nor_go_there(
+    worker: Workers, issuer: Issuer, store: WatchedStore
+) -> None:
     issuer.jwks.document["keys"][0] |= {"d": "secret", "x5c": ["long"]}
-    await answer_to(RemoteJWKSet(issuer.url, store=memory), issuer.token())
-    _, (listing,) = await copy_of(memory)
+    await answer_to(worker(), issuer.token())
+    (listing,) = await store.copy()
     assert listing["jwk"].keys() == {"kid", "kty", "crv", "x"}
+    await store.set(store.key, _with(jwk={"kty": "oct", "kid": "first", "k": "c2VjcmV0"})(listing))
+    other = worker()
+    assert await answer_to(other, issuer.token()) == "200"
+    assert other.status().fetches == 1
 
 
+@on_both_loops
 async def test_copy_of_a_worker_whose_clock_is_ahead(
-    issuer: IssuerServer, memory: WatchedStore, clock: Traveller
+    worker: Workers, issuer: Issuer, store: WatchedStore, clock: Clock
 ) -> None:
-    await answer_to(RemoteJWKSet(issuer.url, store=memory), issuer.token())
-    await copy_of(memory)
+    await answer_to(worker(), issuer.token())
+    await store.copy()
     clock.shift(-30)
-    worker = RemoteJWKSet(issuer.url, store=memory)
+    other = worker()
     for _ in range(3):
-        assert await answer_to(worker, issuer.token()) == "200"
-    assert (worker.status().fetches, len(issuer.requests)) == (0, 1)
+        assert await answer_to(other, issuer.token()) == "200"
+    assert (other.status().fetches, len(issuer.requests)) == (0, 1)
 
 
+@on_both_loops
 async def test_newer_copy_is_not_replaced_by_an_older_answer(
-    issuer: IssuerServer, memory: WatchedStore, clock: Traveller
+    worker: Workers, issuer: Issuer, store: WatchedStore, clock: Clock
 ) -> None:
-    slow, fast = (RemoteJWKSet(issuer.url, store=memory, timeout=30) for _ in range(2))
+    slow, fast = worker(), worker()
     issuer.jwks.hangs = True
-    new = Signer("new")
     async with anyio.create_task_group() as tasks:
         _ = tasks.start_soon(slow.refresh)
         await until(lambda: issuer.requests)
         clock.shift(5)
         issuer.jwks.hangs = False
-        issuer.publish(new)
+        new = issuer.rotate()
         await fast.refresh()
         await settled(fast)
         issuer.release.set()
     await until(lambda: answers_at_once(slow, new.token()))
     await settled(slow)
-    assert new.kid in [listing["jwk"]["kid"] for listing in (await copy_of(memory))[1]]
+    assert new.kid in [listing["jwk"]["kid"] for listing in await store.copy()]
 
 
+@on_both_loops
 async def test_name_of_a_store_is_looked_up_when_the_application_starts(
-    issuer: IssuerServer, memory: WatchedStore, caplog: pytest.LogCaptureFixture
+    worker: Workers, issuer: Issuer, store: WatchedStore, records: Log
 ) -> None:
-    worker = RemoteJWKSet(issuer.url, store="keys")
-    assert await answer_to(worker, issuer.token()) == "200"
-    assert "no application has started" in caplog.text
-    async with worker.lifespan(Litestar(stores={"keys": memory})):
-        await worker.refresh()
-        await copy_of(memory)
+    provider = worker(store="keys")
+    assert await answer_to(provider, issuer.token()) == "200"
+    (line,) = lines_of(records)
+    assert "'keys'" in line and "no application has started" in line
+    async with provider.lifespan(Litestar(stores={"keys": store})):
+        await provider.refresh()
+        await store.copy()
 
 
 # Processes, and stores that they really share
 
 
 @pytest.fixture
-def redis_server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def redis_server() -> Iterator[Redis]:
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed")
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
-    arguments = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
-    server = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL)
-    try:
-        wait_for_port(port)
+    command = [program, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        while True:
+            with socket.socket() as probe:
+                if not probe.connect_ex(("127.0.0.1", port)):
+                    break
+            time.sleep(0.02)
         yield f"redis://127.0.0.1:{port}", server
-    finally:
         server.kill()
-        server.wait()
 
 
-def wait_for_port(port: int) -> None:
-    give_up_at = monotonic() + 20
-    while True:
-        with socket.socket() as probe:
-            if not probe.connect_ex(("127.0.0.1", port)):
-                return
-        assert monotonic() < give_up_at
-        sleep(0.02)
+def _answer_with_a_store(pipe: Any, url: str, place: str) -> None:
+    async def work() -> None:
+        store = RedisStore.with_client(place) if place.startswith("redis:") else FileStore(Path(place))
+        provider = RemoteJWKSet(url, timeout=30, store=store)
+        while True:
+            answer = await answer_to(provider, pipe.recv())
+            await settled(provider)
+            pipe.send(answer)
+
+    anyio.run(work)
 
 
-@contextmanager
-def processes(issuer: IssuerServer, place: str, workers: int) -> Iterator[Callable[[str], list[str]]]:
-    """Start workers, and return a function that has all of them verify a token at the same time."""
-    command = [sys.executable, str(Path(__file__).with_name("store_worker.py")), issuer.url, place]
-    path = os.pathsep.join([str(Path(__file__).parents[5]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path}
-    fleet = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(workers)
-    ]
-
-    def verify(token: str) -> list[str]:
-        for process in fleet:
-            assert process.stdin
-            process.stdin.write(f"{token}\n")
-            process.stdin.flush()
-        return [process.stdout.readline().strip() for process in fleet if process.stdout]
-
-    try:
-        assert [process.stdout.readline().strip() for process in fleet if process.stdout] == ["ready"] * workers
-        yield verify
-    finally:
-        for process in fleet:
-            process.kill()
-            process.communicate()
+def _ask_all(workers: list[Any], token: str) -> list[str]:
+    for each in workers:
+        each.send(token)
+    return [each.recv() for each in workers]
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("kind", ["file", "redis"])
 def test_processes_share_a_store_and_restart_in_an_outage(
-    issuer: IssuerServer, kind: str, tmp_path: Path, request: pytest.FixtureRequest, anyio_backend: str
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     place = str(tmp_path) if kind == "file" else request.getfixturevalue("redis_server")[0]
-    with processes(issuer, place, WORKERS) as verify:
-        assert verify(issuer.token()) == ["200"] * WORKERS
+    with serving() as issuer, ExitStack() as stack:
+        workers = [stack.enter_context(forked(_answer_with_a_store, issuer.url, place)) for _ in range(WORKERS)]
+        assert _ask_all(workers, issuer.token()) == ["200"] * WORKERS
         assert 1 <= len(issuer.requests) <= WORKERS
-        assert verify(issuer.rotate().token()) == ["200"] * WORKERS
+        assert _ask_all(workers, issuer.rotate().token()) == ["200"] * WORKERS
         assert len(issuer.requests) <= 2 * WORKERS
-    issuer.stop()
-    with processes(issuer, place, 1) as verify:
-        assert verify(issuer.token()) == ["200"]
-        assert verify(bogus()) == ["503"]
+    with forked(_answer_with_a_store, issuer.url, place) as restarted:
+        assert _ask_all([restarted], issuer.token()) == ["200"]
+        assert _ask_all([restarted], bogus()) == ["503"]
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("what", ["killed", "hung", "emptied", "garbage"])
-async def test_redis_that_fails_under_load_fails_no_request(
-    issuer: IssuerServer,
-    redis_server: tuple[str, subprocess.Popen[bytes]],
-    memory: WatchedStore,
-    clock: Traveller,
-    what: str,
-    monkeypatch: pytest.MonkeyPatch,
+def test_redis_that_fails_fails_no_request(
+    worker: Workers, issuer: Issuer, redis_server: Redis, store: WatchedStore, clock: Clock, what: str
 ) -> None:
-    monkeypatch.setattr("litestar.security.jwt.key_providers._store._TIMEOUT", 0.1)
     place, server = redis_server
-    store: Any = make_store(place)
-    async with store:
-        provider = RemoteJWKSet(issuer.url, store=store)
-        for step in range(6):
-            if step == 3 and what in {"killed", "hung"}:
-                server.send_signal(signal.SIGKILL if what == "killed" else signal.SIGSTOP)
-            elif step == 3 and what == "emptied":
-                await store.delete_all()
-            elif step == 3:
-                await RemoteJWKSet(issuer.url, store=memory).refresh()
-                await store.set((await copy_of(memory))[0], b"garbage")
-            assert await answer_to(provider, issuer.token()) == "200"
-            assert await answer_to(provider, issuer.rotate().token()) == "200"
-            await settled(provider)
-            clock.shift(2 * HOUR)
-        assert provider.status().failures == 0
+
+    async def answer() -> None:
+        redis = RedisStore.with_client(place)
+        async with redis:
+            provider = worker(store=redis)
+            for step in range(2):
+                assert await answer_to(provider, issuer.token()) == "200"
+                assert await answer_to(provider, issuer.rotate().token()) == "200"
+                await settled(provider)
+                clock.shift(2 * HOUR)
+                if step == 0 and what in {"killed", "hung"}:
+                    server.send_signal(signal.SIGKILL if what == "killed" else signal.SIGSTOP)
+                elif step == 0 and what == "emptied":
+                    await redis.delete_all()
+                elif step == 0:
+                    await worker().refresh()
+                    await store.copy()
+                    await redis.set(store.key, b"garbage")
+            assert provider.status().failures == 0
+
+    anyio.run(answer)
 
 
-@pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_store_that_needs_another_event_loop_fails_no_request(
-    issuer: IssuerServer, redis_server: tuple[str, subprocess.Popen[bytes]], caplog: pytest.LogCaptureFixture
+def test_store_that_needs_another_event_loop_fails_no_request(
+    worker: Workers, issuer: Issuer, redis_server: Redis, records: Log
 ) -> None:
-    provider = RemoteJWKSet(issuer.url, store=make_store(redis_server[0]))
-    assert await answer_to(provider, issuer.token()) == "200"
-    assert "the store cannot be used" in caplog.text
+    provider = worker(store=RedisStore.with_client(redis_server[0]))
+    assert anyio.run(answer_to, provider, issuer.token(), backend="trio") == "200"
+    (line,) = lines_of(records)
+    assert "the store" in line

@@ -1,0 +1,195 @@
+"""What one request to an issuer may come to, and what it is made with."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import httpx
+import httpx2
+import pytest
+
+from litestar.exceptions import ImproperlyConfiguredException, MissingDependencyException
+from litestar.security.jwt import KeysUnavailableException, RemoteJWKSet
+
+from .asking import APP, Log, answer_to, answers_at_once, lines_of
+from .authority import Authority
+from .event_loops import on_both_loops, without_waiting
+from .issuer_server import Clock, Issuer, bogus, client_of
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"status": 500}, "status 500"),
+        ({"status": 404}, "status 404"),
+        ({"status": 204, "document": b""}, "status 204"),
+        ({"status": 302, "headers": {"Location": "/elsewhere"}}, "redirects are not followed"),
+        ({"headers": {"Content-Encoding": "gzip"}}, "content coding"),
+        ({"document": b" " * (512 * 1024 + 1)}, "524,288"),
+        ({"document": b"<html>"}, "not JSON"),
+        ({"document": b"[" * 100_000}, "not JSON"),
+        ({"document": b"\xff"}, "not JSON"),
+        ({"document": []}, "not a JWK Set"),
+        ({"document": {"keys": {}}}, "not a JWK Set"),
+        ({"document": {"keys": []}}, "no usable key"),
+        ({"document": {"keys": [1, {"kid": "enc", "kty": "oct"}]}}, "'enc': unsupported 'kty'"),
+        ({"document": {"keys": [1] * 101}}, "101 keys"),
+        ({"length": 10_000}, "Error"),
+        ({"hangs": True}, ""),
+        ({"drips": True}, ""),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+@on_both_loops
+async def test_bad_answer_is_a_failed_fetch_and_never_replaces_good_keys(
+    issuer: Issuer, clock: Clock, fault: dict[str, Any], reason: str
+) -> None:
+    good, token = issuer.jwks, issuer.token()
+    # An answer that never ends takes until the deadline, which on a busy machine may be too early for good answers as well.
+    provider = RemoteJWKSet(issuer.url, timeout=30 if reason else 0.2)
+    issuer.answers["/jwks"] = bad = replace(good, **fault)
+    assert await answer_to(provider, token) == "503"
+    assert provider.status().last_error and reason in str(provider.status().last_error)
+    assert (provider.status().usable, provider.status().fetched_at) == (False, None)
+    issuer.answers["/jwks"] = good
+    clock.shift(1)
+    while (answer := await answer_to(provider, token)) != "200" and not reason:
+        clock.shift(60)
+    assert answer == "200"
+    issuer.answers["/jwks"] = bad
+    failures = provider.status().failures
+    with pytest.raises(KeysUnavailableException):
+        await provider.refresh()
+    assert answers_at_once(provider, token)
+    assert (provider.status().usable, provider.status().failures) == (True, failures + 1)
+
+
+@pytest.mark.parametrize(("options", "seconds"), [({}, 5), ({"timeout": 0.1}, 0.1)])
+@without_waiting
+async def test_deadline_is_for_the_whole_fetch(options: dict[str, Any], seconds: float) -> None:
+    client = client_of(lambda url: anyio.sleep_forever())
+    provider = RemoteJWKSet("https://issuer.test/keys", client=client, **options)
+    started_at = anyio.current_time()
+    assert await answer_to(provider, bogus()) == "503"
+    assert anyio.current_time() - started_at == pytest.approx(seconds)
+    assert f"{seconds} s" in str(provider.status().last_error)
+
+
+@on_both_loops
+async def test_server_that_never_speaks_tls_is_left_in_time(issuer: Issuer) -> None:
+    # On a busy machine, the deadline of the fetch may come before the client's own, which ends connections properly.
+    error = ""
+    for timeout in (0.5, 5, 30):
+        with warnings.catch_warnings(record=True, action="always") as caught:
+            with socket.create_server(("127.0.0.1", 0)) as silent:
+                provider = RemoteJWKSet(f"https://127.0.0.1:{silent.getsockname()[1]}/", timeout=timeout)
+                assert await answer_to(provider, issuer.token()) == "503"
+            gc.collect()
+        error = str(provider.status().last_error)
+        if "ConnectTimeout" in error:
+            assert [str(w.message) for w in caught if w.category is ResourceWarning] == []
+            return
+    pytest.fail(error)
+
+
+@on_both_loops
+async def test_secrets_of_a_url_are_shown_nowhere(issuer: Issuer, records: Log) -> None:
+    issuer.stop()
+    provider = RemoteJWKSet(f"{issuer.url}?code=secret", timeout=30)
+    assert await answer_to(provider, issuer.token()) == "503"
+    assert "ConnectError" in str(provider.status().last_error)
+    (line,) = lines_of(records)
+    assert "secret" not in f"{provider.status()}{provider!r}{line}"
+
+
+@on_both_loops
+async def test_header_fields_are_sent(issuer: Issuer) -> None:
+    await RemoteJWKSet(issuer.url, timeout=30, headers={"X-Api-Key": "abc", "Accept-Encoding": "br"}).refresh()
+    (sent,) = issuer.headers
+    assert (sent["x-api-key"], sent["accept-encoding"]) == ("abc", "identity")
+
+
+# Clients
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+@on_both_loops
+async def test_clients_of_the_application_are_used_and_not_closed(issuer: Issuer, library: Any) -> None:
+    async with library.AsyncClient(headers={"x-mine": "yes"}, follow_redirects=True) as client:
+        provider = RemoteJWKSet(issuer.url, timeout=30, client=client)
+        async with provider.lifespan(APP):
+            assert await answer_to(provider, issuer.token()) == "200"
+        assert not client.is_closed
+        issuer.jwks.status, issuer.jwks.headers = 302, {"Location": "/elsewhere"}
+        with pytest.raises(KeysUnavailableException):
+            await provider.refresh()
+    assert issuer.headers[0]["x-mine"] == "yes"
+    with library.Client() as synchronous, pytest.raises(ImproperlyConfiguredException, match="synchronous Client"):
+        RemoteJWKSet(issuer.url, client=synchronous)
+
+
+@pytest.mark.parametrize("response", [None, SimpleNamespace(status_code=200, headers={}, content=None), KeyError("?")])
+@on_both_loops
+async def test_function_that_returns_nonsense_is_a_failed_fetch(issuer: Issuer, response: Any) -> None:
+    async def fetch(url: str, headers: Any) -> Any:
+        if isinstance(response, Exception):
+            raise response
+        return response
+
+    provider = RemoteJWKSet(issuer.url, client=fetch)
+    assert await answer_to(provider, issuer.token()) == "503"
+    assert "Error" in str(provider.status().last_error)
+
+
+@pytest.mark.parametrize("used", ["httpx2", "httpx"])
+@on_both_loops
+async def test_httpx2_is_preferred(issuer: Issuer, monkeypatch: pytest.MonkeyPatch, used: str) -> None:
+    if used == "httpx":
+        monkeypatch.setitem(sys.modules, "httpx2", None)
+    assert await answer_to(RemoteJWKSet(issuer.url, timeout=30), issuer.token()) == "200"
+    assert issuer.headers[0]["user-agent"].startswith(f"python-{used}/")
+
+
+def test_missing_library_is_told_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("httpx", "httpx2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyException, match=r"litestar\[jwks\]"):
+        RemoteJWKSet("https://issuer.example/keys")
+
+
+# The environment
+
+
+@on_both_loops
+async def test_loopback_is_never_reached_through_a_proxy(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert await answer_to(RemoteJWKSet(issuer.url, timeout=30), issuer.token()) == "200"
+
+
+@on_both_loops
+async def test_proxy_and_ca_file_of_the_environment_are_used_and_a_renewed_file_is_read(
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, issuer.issuer)
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(Authority().pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
+    url = "https://issuer.test/jwks"
+    issuer.answers[url] = issuer.jwks
+    provider = RemoteJWKSet(url, timeout=30)
+    assert await answer_to(provider, issuer.token()) == "503"
+    assert "certificate verify failed" in str(provider.status().last_error).lower()
+    ca_file.write_bytes(issuer.authority.pem)
+    clock.shift(1)
+    assert await answer_to(provider, issuer.token()) == "200"
+    assert issuer.requests == [url]
