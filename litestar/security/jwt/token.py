@@ -126,7 +126,7 @@ class Token:
             jwt.exceptions.InvalidTokenError: If the token is not valid.
             jwt.exceptions.InvalidKeyError: If the key cannot be used.
         """
-        checks: dict[str, Any] = {**(options or {})}
+        checks: Any = {**(options or {})}
         leeway = checks.pop("leeway", 0)
         # A shared secret is verified by PyJWT as it is, so that its tokens are judged as they always were.
         decode: Callable[..., Any] = verify if _ASYMMETRIC.issuperset(algorithms) else jwt.decode
