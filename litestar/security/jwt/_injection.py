@@ -103,7 +103,7 @@ class KeySource:
         name = self.backend.key_provider_name
         if name in app_config.dependencies:
             raise ImproperlyConfiguredException(
-                f"The application already has a dependency {name!r}. Give this backend another 'key_provider_name'."
+                f"The application already has a dependency {name!r}. Set another 'key_provider_name' for this backend."
             )
         app_config.dependencies[name] = _Injected(self.provider_for)
         app_config.lifespan.append(self._lifespan)
@@ -312,15 +312,15 @@ def as_provider(given: Any, algorithms: tuple[str, ...]) -> KeyProvider:
         return keys.select if keys.keys else lambda _: given
     if not callable(given) or isinstance(given, (type, Provide)):
         raise ImproperlyConfiguredException(
-            "'key_provider' takes a key, a function from an UnverifiedToken to a key, an object such as OpenIDProvider, a "
-            f"PyJWKClient, or a 'Provide' with a function that makes one of these, not {type(given).__name__}. Give a function "
-            "without calling it, and give an instance instead of a class."
+            "'key_provider' takes a key, an object such as OpenIDProvider(...), a function that returns the key for an "
+            f"UnverifiedToken, a PyJWKClient, or a Provide, not {type(given).__name__}. Pass a function without calling it, "
+            "an instance instead of a class, the content of a file, and IssuerKeyProvider(...) for several issuers."
         )
     try:
         signature(given).bind(None)
     except TypeError as e:
         raise ImproperlyConfiguredException(
-            f"A function given as 'key_provider' takes exactly one argument, the UnverifiedToken, but {e}. If it makes a key "
+            f"A function for 'key_provider' must take exactly one argument, the UnverifiedToken ({e}). If it makes a key "
             "provider, wrap it in 'Provide'."
         ) from e
     except ValueError:  # functions that are not written in Python may have no signature

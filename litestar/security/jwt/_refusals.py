@@ -27,7 +27,7 @@ _NOT_QUOTABLE: Final = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 _FIELD: Final = re.compile(r"`(?:\$\.)?(\w+)")
 
 
-_PAGE: Final = "the claim, or a token class as in the documentation, under 'Tokens without a claim'"
+_PAGE: Final = "the claim, or a token class as under 'Tokens without a claim' in the documentation"
 MISSING_CLAIMS: Final = dict.fromkeys(("missing claim exp", "missing claim iat", "missing claim sub"), _PAGE)
 """What helps if the tokens of an issuer lack a claim that :class:`Token` needs."""
 

@@ -173,7 +173,8 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
             else:
                 self._check_provider()
         except UnusableKeyError as e:
-            raise ImproperlyConfiguredException(f"A key of {type(self).__name__} cannot be used: {e}") from e
+            option = "token_secret" if self.key_provider is None else "key_provider"
+            raise ImproperlyConfiguredException(f"{option!r} of {type(self).__name__} cannot be used: {e}") from e
 
     def _check_new_options(self) -> None:
         """Check the options that released Litestar does not have, or has for one algorithm only."""
@@ -200,7 +201,7 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
     def _check_secret(self) -> None:
         """Check the key of an application that verifies its own tokens."""
         if self.token_secret is None:
-            raise ImproperlyConfiguredException("A backend needs 'token_secret' or 'key_provider' to verify tokens.")
+            raise ImproperlyConfiguredException("'token_secret' and 'key_provider' are both None. Set one of them.")
         if self.algorithm is None:
             names = natural_algorithms(self.token_secret)
             self.algorithm = names[0] if len(names) == 1 else names
@@ -224,7 +225,7 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
             try:
                 jwt.get_algorithm_by_name("" if name.lower() == "none" else name)
             except NotImplementedError as e:
-                raise _wrong("algorithm", "names of algorithms that PyJWT has", name) from e
+                raise _wrong("algorithm", "algorithms of PyJWT, such as 'RS256'", name) from e
         if self.require_claims is not None:
             self.require_claims = _names("require_claims", self.require_claims)
         if self.accepted_issuers is not None and not callable(self.accepted_issuers):
@@ -239,7 +240,7 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         elif not isinstance(self.accepted_audiences, Mapping):
             self.accepted_audiences = _names("accepted_audiences", self.accepted_audiences, may_be_empty=True)
             if self.strict_audience and len(self.accepted_audiences) != 1:
-                raise ImproperlyConfiguredException("'strict_audience' needs exactly one of 'accepted_audiences'.")
+                raise ImproperlyConfiguredException("'strict_audience' needs one audience in 'accepted_audiences'.")
         self.auth_scheme = "Bearer" if self.auth_scheme is None else self.auth_scheme
         if not isinstance(self.key_provider, Provide):
             as_provider(self.key_provider, names_of(self.algorithm))
@@ -398,10 +399,7 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         Raises:
             ImproperlyConfiguredException: If there is no ``token_secret``, or it cannot sign.
         """
-        try:
-            key, algorithm = self._signer()
-        except UnusableKeyError as e:
-            raise ImproperlyConfiguredException(f"The key given as 'token_secret' cannot sign tokens: {e}") from e
+        key, algorithm = self._signer()
         token = self.token_cls(
             sub=identifier,
             exp=datetime.now(UTC) + (token_expiration or self.default_token_expiration),
@@ -416,10 +414,13 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
     def _signer(self) -> tuple[Any, str]:
         """Choose the key and the algorithm to sign with."""
         if self.token_secret is None:
-            raise UnusableKeyError("there is none. Give a shared secret or a private key")
+            raise ImproperlyConfiguredException("To sign tokens, set 'token_secret' to a secret or a private key.")
         if self.token_cls.encode is not Token.encode:
             return self.token_secret, names_of(self.algorithm)[0]
-        private, kid, name = signing_key(self.token_secret, self.algorithm)
+        try:
+            private, kid, name = signing_key(self.token_secret, self.algorithm)
+        except UnusableKeyError as e:
+            raise ImproperlyConfiguredException(f"'token_secret' cannot sign tokens: {e}") from e
         return identified(private, kid, name) if name in ASYMMETRIC_ALGORITHMS else private, name
 
     def format_auth_header(self, encoded_token: str) -> str:
@@ -546,7 +547,7 @@ def _names(option: str, given: Any, *, may_be_empty: bool = False) -> tuple[str,
     values = (given,) if isinstance(given, str) else given
     is_sequence = isinstance(values, Collection) and not isinstance(values, (bytes, Mapping))
     if not is_sequence or not all(isinstance(value, str) and value for value in values):
-        raise _wrong(option, "a string or a sequence of strings, none of them empty", given)
+        raise _wrong(option, "a string or a sequence of strings that are not empty", given)
     if not values and not may_be_empty:
         raise ImproperlyConfiguredException(f"{option!r} is empty. Leave it out if you do not want this check.")
     return tuple(values)

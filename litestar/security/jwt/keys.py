@@ -274,7 +274,7 @@ def own_keys(key: Key, algorithms: Sequence[str]) -> Sequence[VerificationKey]:
     if not any(name in ASYMMETRIC_ALGORITHMS for name in algorithms):
         if any(name in SYMMETRIC_ALGORITHMS for name in algorithms) and any(map(is_asymmetric, single_keys(key))):
             raise UnusableKeyError(
-                "it is a public key and no secret. Set 'algorithm' to that of the key, such as 'RS256'"
+                "it is a public key and not a secret. Set 'algorithm' to one for this key, such as 'RS256'"
             )
         return ()
     # Issuers publish keys for other purposes too, and PyJWT makes a PyJWKSet of all of them.
@@ -282,7 +282,7 @@ def own_keys(key: Key, algorithms: Sequence[str]) -> Sequence[VerificationKey]:
     keys = usable_keys(key) if is_published else [verification_key(single) for single in single_keys(key)]
     fitting = [k for k in keys if not set(algorithms).isdisjoint(k.algorithms)]
     if not fitting or (len(fitting) < len(keys) and not is_published):
-        raise UnusableKeyError(f"it is not one for {' or '.join(algorithms)}. See the option 'algorithm'")
+        raise UnusableKeyError(f"it is not a key for {' or '.join(algorithms)}. Set 'algorithm' to one for this key")
     return fitting
 
 
@@ -323,9 +323,7 @@ def refuse_mixture(algorithms: Sequence[str]) -> None:
         UnusableKeyError: If both are among the algorithms.
     """
     if any(name in SYMMETRIC_ALGORITHMS for name in algorithms) and any(n in ASYMMETRIC_ALGORITHMS for n in algorithms):
-        raise UnusableKeyError(
-            "HMAC and asymmetric algorithms cannot be accepted together. Choose one kind in 'algorithm'"
-        )
+        raise UnusableKeyError("HMAC and asymmetric algorithms cannot be mixed. Choose one kind in 'algorithm'")
 
 
 def raise_meaning(error: Exception) -> None:
@@ -435,10 +433,10 @@ def _description(data: bytes) -> str:
     if data.startswith((b"http://", b"https://")):
         return "a URL. Use OpenIDProvider(issuer), or RemoteJWKSet(url) with the URL of a JWK Set"
     if rb"\n" in data:
-        return "a PEM with line breaks written as '\\n'. Replace them by real line breaks"
+        return "a PEM with line breaks written as '\\n'. Replace them with real line breaks"
     if _is_bare_public_key(data):
         return "a public key without the lines '-----BEGIN PUBLIC KEY-----' and '-----END PUBLIC KEY-----'. Add them"
-    return "not a PEM, or encrypted. Give the content of a file, not its path. A secret needs algorithm='HS256'"
+    return "not a PEM, or encrypted. Pass the content of a file, not its path. A secret needs algorithm='HS256'"
 
 
 def _is_bare_public_key(data: str | bytes) -> bool:
@@ -480,7 +478,7 @@ def algorithms_of(key: Any) -> tuple[str, ...]:
     if isinstance(key, rsa.RSAPublicKey):
         if not _MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS:
             raise UnusableKeyError(
-                f"it is an RSA key of {key.key_size} bit; {_MIN_RSA_BITS} to {_MAX_RSA_BITS} are accepted"
+                f"it is an RSA key of {key.key_size} bits. Use one of {_MIN_RSA_BITS} to {_MAX_RSA_BITS} bits"
             )
         if key.public_numbers().n % 2 == 0:
             raise UnusableKeyError("it is an RSA key with an even modulus")
@@ -518,7 +516,7 @@ def signing_key(key: Key, algorithm: str | Iterable[str]) -> tuple[Any, str | No
             private = load_key(material) if isinstance(material, (str, bytes)) else material
             if name in algorithms_of(private):
                 if not isinstance(private, _PRIVATE_KEYS):
-                    raise UnusableKeyError("it is a public key, and only a private key signs")
+                    raise UnusableKeyError("it is a public key. Only a private key signs")
                 return private, kid, name
     raise UnusableKeyError(f"it is not a key for {' or '.join(names_of(algorithm))}")
 

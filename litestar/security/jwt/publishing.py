@@ -93,7 +93,7 @@ def _jwks(keys: Key, algorithm: str | Sequence[str] | None) -> list[dict[str, An
         try:
             jwk = _published(key, algorithm)
         except UnusableKeyError as e:
-            raise ImproperlyConfiguredException(f"Key {number} of 'keys' cannot be published: {e}") from e
+            raise ImproperlyConfiguredException(f"'keys[{number}]' cannot be published: {e}") from e
         if jwk["kid"] in jwks:
             raise ImproperlyConfiguredException(f"'keys' has two keys with the ID {jwk['kid']!r}. Remove one")
         jwks[jwk["kid"]] = jwk
