@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import importlib
-import logging
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from litestar.security.jwt.key_providers import _fetch
-from tests.examples.test_security.test_jwt.internet import Internet, Load
+from litestar.security.jwt.testing import LocalIssuer
+from tests.examples.test_security.test_jwt.internet import Internet
 
 ENVIRONMENT = {
     "CLIENT_ID": "22222222-2222-2222-2222-222222222222",
@@ -16,22 +16,18 @@ ENVIRONMENT = {
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set what examples read from the environment, and keep applications from configuring logging, which is global."""
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("litestar.logging.LoggingConfig.configure", lambda self: logging.getLogger)
-
-
-@pytest.fixture
-def internet(monkeypatch: pytest.MonkeyPatch) -> Internet:
-    """Stand in for everything that providers fetch with a client of their own."""
+def internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Internet]:
+    """Stand in for the internet by what everybody's environment may have: a proxy, and a CA file."""
     internet = Internet()
-    monkeypatch.setattr(_fetch, "_make_client", internet.client)
-    return internet
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(internet.authority.pem)
+    proxies = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), internet.issuer)
+    for name, value in {**ENVIRONMENT, **proxies, "SSL_CERT_FILE": str(ca_file)}.items():
+        monkeypatch.setenv(name, value)
+    yield internet
+    internet.stop()
 
 
 @pytest.fixture
-def load(internet: Internet) -> Load:
-    """Return a function that runs an example anew: what it fetched for another test is forgotten."""
-    return lambda name: importlib.reload(importlib.import_module(f"docs.examples.security.jwt.{name}"))
+def idp(internet: Internet) -> LocalIssuer:
+    return internet.host(LocalIssuer(issuer="https://idp.example.com", audience="my-api"))

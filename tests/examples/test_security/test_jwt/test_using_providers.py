@@ -9,46 +9,39 @@ import pytest
 
 from litestar.exceptions import WebSocketDisconnect
 from litestar.security.jwt.testing import LocalIssuer
-from tests.examples.test_security.test_jwt.internet import Internet, Load, client_of, reason_of, send, text_of
+from tests.examples.test_security.test_jwt.internet import Internet, answer_of, client_of, load, outcome_of
 
 STAFF = "https://login.microsoftonline.com/11111111-1111-1111-1111-111111111111/v2.0"
 CUSTOMERS = "https://my-tenant.eu.auth0.com/"
 CLIENT = "22222222-2222-2222-2222-222222222222"
 
 
-def published(internet: Internet, name: str = "https://idp.example.com", **options: Any) -> LocalIssuer:
-    issuer = LocalIssuer(issuer=name, **{"audience": "my-api", **options})
-    internet.publish(issuer, f"{name.removesuffix('/')}/keys")
-    return issuer
-
-
-@pytest.fixture
-def idp(internet: Internet) -> LocalIssuer:
-    return published(internet)
+def hosted(internet: Internet, name: str, **options: Any) -> LocalIssuer:
+    return internet.host(LocalIssuer(issuer=name, **{"audience": "my-api", **options}))
 
 
 def test_issuer_comes_from_the_environment(
-    idp: LocalIssuer, internet: Internet, load: Load, monkeypatch: pytest.MonkeyPatch
+    idp: LocalIssuer, internet: Internet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = published(internet, "https://other.example")
+    other = hosted(internet, "https://other.example")
     for issuer, stranger in ((idp, other), (other, idp)):
         monkeypatch.setenv("ISSUER", issuer.issuer)
-        with client_of(load("settings_provide")) as client:
+        with client_of("settings_provide") as client:
             monkeypatch.delenv("ISSUER")  # it is read once, at the start
             assert client.get("/me", headers=issuer.auth_header("alice")).text == "alice"
             assert client.get("/me", headers=stranger.auth_header("alice")).status_code == 401
 
 
-def test_missing_setting_stops_the_start(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ISSUER")
-    with pytest.raises(BaseException) as e, client_of(load("settings_provide")):
+    with pytest.raises(BaseException) as e, client_of("settings_provide"):
         pass
     assert "KeyError('ISSUER')" in str(e.value) + repr(e.value)
 
 
-def test_key_set_is_enough(idp: LocalIssuer, internet: Internet, load: Load) -> None:
-    assert text_of(load("remote_jwks"), idp.token("alice")) == "alice"
-    assert internet.asked == ["https://idp.example.com/keys"]
+def test_key_set_is_enough(idp: LocalIssuer, internet: Internet) -> None:
+    assert answer_of("remote_jwks", idp.token("alice")) == "alice"
+    assert internet.requests == ["https://idp.example.com/keys"]
 
 
 @pytest.mark.parametrize(
@@ -62,71 +55,72 @@ def test_key_set_is_enough(idp: LocalIssuer, internet: Internet, load: Load) -> 
         ({"exp": None}, "missing claim exp"),
     ],
 )
-def test_key_set_verifies_nothing_else(idp: LocalIssuer, load: Load, claims: Any, reason: str) -> None:
-    response = send(load("remote_jwks"), idp.token("alice", **claims))
-    assert (response.status_code, reason_of(response)) == (401, reason)
+def test_key_set_verifies_nothing_else(idp: LocalIssuer, claims: Any, reason: str) -> None:
+    assert answer_of("remote_jwks", idp.token("alice", **claims)) == reason
 
 
-def test_issuers_are_told_apart(internet: Internet, load: Load) -> None:
-    staff = published(internet, STAFF, audience=CLIENT)
-    customers = published(internet, CUSTOMERS, audience="https://api.example.com")
+def test_issuers_are_told_apart(internet: Internet) -> None:
+    staff = hosted(internet, STAFF, audience=CLIENT)
+    customers = hosted(internet, CUSTOMERS, audience="https://api.example.com")
     example = load("two_providers")
-    assert text_of(example, staff.token("alice")) == "staff alice"
-    assert text_of(example, customers.token("bob")) == "customer bob"
-    assert reason_of(send(example, customers.token("bob", aud=CLIENT))) == "audience"
-    assert send(example, customers.token("bob", iss=STAFF, aud=CLIENT)).status_code == 401
-    asked = len(internet.asked)
-    assert send(example, LocalIssuer(issuer="https://x.example").token()).status_code == 401
-    assert len(internet.asked) == asked
+    assert answer_of(example, staff.token("alice")) == "staff alice"
+    assert answer_of(example, customers.token("bob")) == "customer bob"
+    assert answer_of(example, customers.token("bob", aud=CLIENT)) == "audience"
+    assert answer_of(example, customers.token("bob", iss=STAFF, aud=CLIENT)) == "unknown key"
+    asked = len(internet.requests)
+    assert answer_of(example, LocalIssuer(issuer="https://x.example").token()) == "issuer"
+    assert len(internet.requests) == asked
 
 
-def test_tenants_come_from_a_database(internet: Internet, load: Load) -> None:
-    contoso = published(internet, "https://login.contoso.example")
-    fabrikam = published(internet, "https://login.fabrikam.example")
+def test_tenants_come_from_a_database(internet: Internet) -> None:
+    contoso = hosted(internet, "https://login.contoso.example")
+    fabrikam = hosted(internet, "https://login.fabrikam.example")
     example = load("tenants_from_database")
-    assert text_of(example, contoso.token("alice")) == "alice of Contoso"
-    assert reason_of(send(example, fabrikam.token("bob"))) == "issuer"
-    assert not any("fabrikam" in url for url in internet.asked)
+    assert answer_of(example, contoso.token("alice")) == "alice of Contoso"
+    assert answer_of(example, fabrikam.token("bob")) == "issuer"
+    assert not any("fabrikam" in url for url in internet.requests)
     example.TENANTS.clear()
-    assert reason_of(send(example, contoso.token("alice"))) == "no user"
+    assert answer_of(example, contoso.token("alice")) == "no user"
 
 
-def test_router_has_a_provider_and_an_audience_of_its_own(idp: LocalIssuer, internet: Internet, load: Load) -> None:
-    partner = published(internet, "https://partner.example", audience="partner-api")
+def test_router_has_a_provider_and_an_audience_of_its_own(idp: LocalIssuer, internet: Internet) -> None:
+    partner = hosted(internet, "https://partner.example", audience="partner-api")
     example = load("provider_per_router")
-    assert text_of(example, idp.token("alice"), "/me") == "alice of https://idp.example.com"
-    assert text_of(example, partner.token("bob"), "/partner/me") == "bob of https://partner.example"
-    for token, path, reason in (
+    for token, path, answer in (
+        (idp.token("alice"), "/me", "alice of https://idp.example.com"),
+        (partner.token("bob"), "/partner/me", "bob of https://partner.example"),
         (partner.token("bob"), "/me", "issuer"),
         (idp.token("alice"), "/partner/me", "issuer"),
         (partner.token("bob", aud="my-api"), "/partner/me", "audience"),
     ):
-        assert reason_of(send(example, token, path)) == reason
+        assert answer_of(example, token, path) == answer
 
 
-def test_router_has_a_backend_of_its_own(idp: LocalIssuer, load: Load) -> None:
-    example = load("backend_per_router")
-    for audience, path, status in (
-        ("orders-api", "/orders/me", 200),
-        ("admin-api", "/admin/me", 200),
-        ("orders-api", "/admin/me", 401),
-        ("admin-api", "/orders/me", 401),
-    ):
-        assert send(example, idp.token("alice", aud=audience), path).status_code == status
+@pytest.mark.parametrize(
+    ("audience", "path", "answer"),
+    [
+        ("orders-api", "/orders/me", "alice"),
+        ("admin-api", "/admin/me", "alice"),
+        ("orders-api", "/admin/me", "audience"),
+        ("admin-api", "/orders/me", "audience"),
+    ],
+)
+def test_router_has_a_backend_of_its_own(idp: LocalIssuer, audience: str, path: str, answer: str) -> None:
+    assert answer_of("backend_per_router", idp.token("alice", aud=audience), path) == answer
 
 
-def test_path_names_the_tenant(internet: Internet, load: Load) -> None:
-    contoso = published(internet, "https://login.contoso.example")
-    fabrikam = published(internet, "https://login.fabrikam.example", algorithm="EdDSA")
+def test_path_names_the_tenant(internet: Internet) -> None:
+    contoso = hosted(internet, "https://login.contoso.example")
+    fabrikam = hosted(internet, "https://login.fabrikam.example", algorithm="EdDSA")
     example = load("provider_from_path")
-    assert text_of(example, contoso.token("alice"), "/contoso/me") == "alice of contoso"
-    assert text_of(example, fabrikam.token("bob"), "/fabrikam/me") == "bob of fabrikam"
-    assert send(example, contoso.token("alice"), "/fabrikam/me").status_code == 401
-    assert send(example, contoso.token("alice"), "/initech/me").status_code == 404
+    assert answer_of(example, contoso.token("alice"), "/contoso/me") == "alice of contoso"
+    assert answer_of(example, fabrikam.token("bob"), "/fabrikam/me") == "bob of fabrikam"
+    assert answer_of(example, contoso.token("alice"), "/fabrikam/me") == "issuer"
+    assert answer_of(example, contoso.token("alice"), "/initech/me") == "404"
 
 
-def test_scopes_and_roles_open_routes(idp: LocalIssuer, load: Load) -> None:
-    with client_of(load("require_scopes")) as client:
+def test_scopes_and_roles_open_routes(idp: LocalIssuer) -> None:
+    with client_of("require_scopes") as client:
         reader = idp.auth_header("alice", scopes=["orders.read"])
         assert client.get("/orders", headers=reader).json() == ["tea"]
         refused = client.post("/orders", headers=reader)
@@ -138,20 +132,19 @@ def test_scopes_and_roles_open_routes(idp: LocalIssuer, load: Load) -> None:
 @pytest.mark.parametrize(
     ("claims", "answer"),
     [
-        ({"email": "a@example.com", "email_verified": True, "groups": ["staff"]}, None),
+        (
+            {"email": "a@example.com", "email_verified": True, "groups": ["staff"]},
+            '{"email":"a@example.com","groups":["staff"]}',
+        ),
         ({"email": "a@example.com", "email_verified": False}, "no user"),
         ({"email": "a@example.com", "email_verified": True, "groups": "staff"}, "claims do not fit MyToken: groups"),
     ],
 )
-def test_claims_have_types(idp: LocalIssuer, load: Load, claims: Any, answer: str | None) -> None:
-    response = send(load("typed_claims"), idp.token("alice", **claims))
-    if answer is None:
-        assert response.json() == {"email": "a@example.com", "groups": ["staff"]}
-    else:
-        assert reason_of(response) == answer
+def test_claims_have_types(idp: LocalIssuer, claims: Any, answer: str) -> None:
+    assert answer_of("typed_claims", idp.token("alice", **claims)) == answer
 
 
-def test_tokens_lack_claims(load: Load) -> None:
+def test_tokens_lack_claims() -> None:
     example = load("missing_claims")
     issuer = LocalIssuer(issuer="https://idp.example.com")
     now = int(time.time())
@@ -174,17 +167,17 @@ def test_tokens_lack_claims(load: Load) -> None:
             decoded(cls, **claims)
 
 
-def test_tokens_are_revoked(idp: LocalIssuer, load: Load) -> None:
-    with client_of(load("revocation")) as client:
+def test_tokens_are_revoked(idp: LocalIssuer) -> None:
+    with client_of("revocation") as client:
         first, second = (idp.auth_header("alice", jti=jti) for jti in ("1", "2"))
         assert client.post("/logout", headers=first).status_code == 201
-        assert reason_of(client.get("/me", headers=first)) == "revoked"
+        assert outcome_of(client.get("/me", headers=first)) == "revoked"
         assert client.get("/me", headers=second).text == "alice"
-        assert reason_of(client.get("/me", headers=idp.auth_header("alice"))) == "missing claim jti"
+        assert outcome_of(client.get("/me", headers=idp.auth_header("alice"))) == "missing claim jti"
 
 
-def test_cookie_authenticates_requests_and_websockets(idp: LocalIssuer, load: Load) -> None:
-    with client_of(load("cookies_and_websockets")) as client:
+def test_cookie_authenticates_requests_and_websockets(idp: LocalIssuer) -> None:
+    with client_of("cookies_and_websockets") as client:
         with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect("/chat"):
             pass
         assert "No JWT token" in str(refused.value)
@@ -194,10 +187,10 @@ def test_cookie_authenticates_requests_and_websockets(idp: LocalIssuer, load: Lo
             assert socket.receive_text() == "Hello alice"
 
 
-def test_mcp_client_finds_the_authorization_server(idp: LocalIssuer, load: Load) -> None:
+def test_mcp_client_finds_the_authorization_server(idp: LocalIssuer) -> None:
     resource = "https://api.example.com/mcp"
     metadata = "/.well-known/oauth-protected-resource/mcp"
-    with client_of(load("protected_resource")) as client:
+    with client_of("protected_resource") as client:
         challenge = client.post("/mcp").headers["WWW-Authenticate"]
         assert challenge == f'Bearer resource_metadata="https://api.example.com{metadata}"'
         assert client.get(metadata).json() == {
@@ -212,8 +205,8 @@ def test_mcp_client_finds_the_authorization_server(idp: LocalIssuer, load: Load)
 @pytest.mark.parametrize(
     ("name", "scheme"), [("swagger_login", "openIdConnectUrl"), ("swagger_login_entra", "authorizationCode")]
 )
-def test_swagger_ui_knows_how_to_log_in(name: str, scheme: str, load: Load) -> None:
-    with client_of(load(name)) as client:
+def test_swagger_ui_knows_how_to_log_in(name: str, scheme: str) -> None:
+    with client_of(name) as client:
         assert f'"{scheme}"' in client.get("/schema/openapi.json").text
         assert '"usePkceWithAuthorizationCodeGrant":true' in client.get("/schema/swagger").text
         assert client.get("/schema/oauth2-redirect.html").status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -128,11 +129,13 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     def do_CONNECT(self) -> None:
+        context = cast("_Server", self.server).issuer.authority.context_for(self.path.rpartition(":")[0])
         self.send_response(200)
         self.end_headers()
-        context = cast("_Server", self.server).issuer.authority.context_for(self.path.rpartition(":")[0])
-        with context.wrap_socket(self.request, server_side=True) as tunnel:
-            _TunnelHandler(tunnel, self.client_address, self.server)
+        # Python leaks the socket if it is wrapped when the client has left.
+        if self.request.recv(1, socket.MSG_PEEK):
+            with context.wrap_socket(self.request, server_side=True) as tunnel:
+                _TunnelHandler(tunnel, self.client_address, self.server)
 
     def do_GET(self) -> None:
         issuer = cast("_Server", self.server).issuer
