@@ -1,50 +1,113 @@
-"""What the tests of backends have in common."""
+"""What these tests have in common: keys, issuers, backends, and applications to send requests to."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import time
+from functools import partial, wraps
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from litestar import Litestar, Request, get
+from litestar import Litestar, Request, get, websocket
+from litestar.connection import WebSocket
 from litestar.di import Provide
 from litestar.exceptions import ImproperlyConfiguredException
-from litestar.security.jwt import JWTAuth, Token
+from litestar.security.jwt import JWTAuth, OAuth2PasswordBearerAuth, Token, UnverifiedToken
+from litestar.security.jwt.keys import public_jwk
 from litestar.testing import TestClient
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
-    from litestar.connection import ASGIConnection
+SECRET: Final = "a secret that is long enough for any of the HMAC algorithms, even those of 512 bit"
+CLAIMS: Final[dict[str, Any]] = {"sub": "ann", "iat": 1, "exp": 1 << 32}
+_RSA_KEY: Final = rsa.generate_private_key(65537, 2048)
+PRIVATE_KEYS: Final[dict[str, Any]] = {
+    "RS256": _RSA_KEY,
+    "PS256": _RSA_KEY,
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+    "ES384": ec.generate_private_key(ec.SECP384R1()),
+    "ES512": ec.generate_private_key(ec.SECP521R1()),
+    "ES256K": ec.generate_private_key(ec.SECP256K1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+}
+# Applications of Litestar 2 configure logging for the whole process unless they are told not to.
+_QUIETLY: Final = {"logging_config": None} if "logging_config" in signature(Litestar).parameters else {}
 
-SECRET = "a secret that is long enough for any of the HMAC algorithms, even those of 512 bit"
+
+def pem(key: Any) -> bytes:
+    return bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
-def retrieve_user(token: Token, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+def private_pem(key: Any) -> bytes:
+    return bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+class Issuer:
+    """Signs tokens with a key that has the name of the issuer as its ID."""
+
+    def __init__(self, name: str, algorithm: str = "RS256", key: Any = None) -> None:
+        self.name = name
+        self.algorithm = algorithm
+        self.private_key = key or PRIVATE_KEYS[algorithm]
+        self.jwk = {**public_jwk(self.private_key), "kid": name, "alg": algorithm, "use": "sig"}
+        self.key = jwt.PyJWK(self.jwk)
+
+    def token(self, sub: Any = "ann", *, headers: Mapping[str, Any] | None = None, **claims: Any) -> str:
+        """Make a token for the audience ``api``. A claim that is ``None`` is left out."""
+        now = int(time.time())
+        payload = {"iss": self.name, "sub": sub, "aud": "api", "iat": now, "exp": now + 3600, **claims}
+        encoded = json.dumps({name: value for name, value in payload.items() if value is not None})
+        header = {"kid": self.name, **(headers or {})}
+        return jwt.api_jws.encode(encoded.encode(), self.private_key, self.algorithm, header)
+
+    def auth_header(self, *args: Any, **options: Any) -> dict[str, str]:
+        return bearer(self.token(*args, **options))
+
+    def key_provider(self, token: UnverifiedToken) -> jwt.PyJWK:
+        return self.key
+
+
+ISSUER: Final = Issuer("https://a.test")
+OTHER: Final = Issuer("https://b.test", "ES256")
+FORGER: Final = Issuer(ISSUER.name, key=rsa.generate_private_key(65537, 2048))
+
+
+def retrieve_user(token: Token, connection: Any) -> str:
     return token.sub
 
 
-def backend(key_provider: Any, **options: Any) -> JWTAuth[str, Token]:
+def backend(key_provider: Any, kind: Any = JWTAuth, **options: Any) -> JWTAuth[str, Token]:
     """Make a backend that needs no audience."""
-    return JWTAuth(
-        **{
-            "retrieve_user_handler": retrieve_user,
-            "key_provider": key_provider,
-            "accepted_audiences": [],
-            **options,
-        }
+    return own_backend(
+        kind, **{"token_secret": None, "key_provider": key_provider, "accepted_audiences": [], **options}
     )
 
 
-def own_backend(**options: Any) -> JWTAuth[str, Token]:
+def own_backend(kind: Any = JWTAuth, **options: Any) -> JWTAuth[str, Token]:
     """Make a backend that verifies the tokens that it issues, with a shared secret if nothing else is given."""
-    return JWTAuth(**{"token_secret": SECRET, "retrieve_user_handler": retrieve_user, **options})
+    url = {"token_url": "/login"} if kind is OAuth2PasswordBearerAuth else {}
+    made: JWTAuth[str, Token] = kind(
+        **{"token_secret": SECRET, "retrieve_user_handler": retrieve_user, **url, **options}
+    )
+    return made
 
 
 def bearer(token: str) -> dict[str, str]:
-    """Make the header that carries a token."""
     return {"Authorization": f"Bearer {token}"}
+
+
+def with_secret(token: str) -> str:
+    """Sign what a token says with the shared secret."""
+    parts = jwt.api_jws.decode_complete(token, options={"verify_signature": False})
+    header = {name: value for name, value in parts["header"].items() if name not in {"alg", "kid"}}
+    return jwt.api_jws.encode(parts["payload"], SECRET, "HS256", {"typ": None, **header})
 
 
 def provide(value: Any) -> Provide:
@@ -58,42 +121,52 @@ async def whoami(request: Request[str, Token, Any]) -> str:
     return request.user
 
 
+@websocket("/ws")
+async def greet(socket: WebSocket[str, Token, Any]) -> None:
+    """Send the user."""
+    await socket.accept()
+    await socket.send_text(socket.user)
+    await socket.close()
+
+
+def app_of(auth: Any, *handlers: Any, **options: Any) -> Litestar:
+    """Make an application that a backend, or several, protect, with :func:`whoami` at its root unless told otherwise."""
+    hooks = [each.on_app_init for each in (auth if isinstance(auth, list) else [auth])]
+    return Litestar([*(handlers or [whoami])], **{"on_app_init": hooks, "openapi_config": None, **_QUIETLY, **options})
+
+
 def client_of(auth: Any, *handlers: Any) -> TestClient[Litestar]:
-    """Make a client of an application that a backend protects, with :func:`whoami` at its root and further handlers."""
-    app = Litestar([whoami, *handlers], on_app_init=[auth.on_app_init])
-    return TestClient(app, raise_server_exceptions=False)
+    return TestClient(app_of(auth, whoami, *handlers), raise_server_exceptions=False)
 
 
-def statuses(auth: Any, *headers: dict[str, str]) -> list[int]:
-    """Send a request with each of some headers to :func:`whoami`, and return the status codes of the responses."""
+def statuses(auth: Any, *sent: str | dict[str, str]) -> list[int]:
+    """Send some tokens or headers to :func:`whoami`, and return the status codes of the responses."""
     with client_of(auth) as client:
-        return [client.get("/", headers=header).status_code for header in headers]
+        return [client.get("/", headers=bearer(s) if isinstance(s, str) else s).status_code for s in sent]
 
 
 async def status_of(app: Litestar, headers: Mapping[str, str], path: str = "/") -> int:
     """Send a request to an app, whether that has been started or not, and return the status code of the response."""
-    sent = await _exchange(app, headers, path, {"type": "http", "method": "GET", "scheme": "http"})
+    sent = await exchange(app, _encoded(headers), path)
     return int(sent[0]["status"])
 
 
-async def text_of(app: Litestar, headers: Mapping[str, str], path: str) -> str:
+async def text_of(app: Litestar, headers: Mapping[str, str], path: str = "/ws") -> str:
     """Connect a websocket to an app, and return the text that it sends first, or else the reason why it refuses."""
-    sent = await _exchange(app, headers, path, {"type": "websocket", "scheme": "ws", "subprotocols": []})
+    sent = await exchange(app, _encoded(headers), path, type="websocket", scheme="ws", subprotocols=[])
     return str(sent[1]["text"] if len(sent) > 1 else sent[0]["reason"])
 
 
-async def _exchange(app: Litestar, headers: Mapping[str, str], path: str, scope: dict[str, Any]) -> list[Any]:
+def _encoded(headers: Mapping[str, str]) -> Iterable[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+async def exchange(app: Litestar, headers: Iterable[tuple[bytes, bytes]], path: str = "/", **scope: Any) -> list[Any]:
     """Send a request without a body to an app, and return what it sends."""
-    scope |= {
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "server": ("localhost", 80),
-        "client": ("localhost", 1),
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    scope = {
+        **({} if scope else {"type": "http", "method": "GET", "scheme": "http"}),
+        **{"http_version": "1.1", "asgi": {"version": "3.0"}, "root_path": "", "query_string": b"", "headers": headers},
+        **{"server": ("localhost", 80), "client": ("localhost", 1), "path": path, "raw_path": path.encode(), **scope},
     }
     sent: list[Any] = []
 
@@ -122,3 +195,17 @@ def refusal_of(app: Litestar) -> str:
         error = error.exceptions[0]
     assert isinstance(error, ImproperlyConfiguredException)
     return error.detail
+
+
+def on_both_libraries(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test on asyncio and on trio. It is no coroutine function, which plugins would run in their own ways."""
+
+    @pytest.mark.parametrize("library", ["asyncio", "trio"])
+    @wraps(test)
+    def run(library: str, **arguments: Any) -> None:
+        anyio.run(partial(test, **arguments), backend=library)
+
+    of_test = signature(test)
+    library = Parameter("library", Parameter.KEYWORD_ONLY)
+    run.__signature__ = of_test.replace(parameters=[*of_test.parameters.values(), library])  # type: ignore[attr-defined]
+    return run

@@ -9,42 +9,16 @@ from base64 import urlsafe_b64encode
 from typing import Any, Final
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import ed448
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from litestar.security.jwt.keys import public_jwk
 
-__all__ = (
-    "CLAIMS",
-    "KEYS",
-    "NOW",
-    "SECRET",
-    "base64url",
-    "claims",
-    "forms",
-    "fuzz",
-    "headers",
-    "mutations",
-    "public_pem",
-    "sign",
-    "strange_segments",
-    "valid_token",
-)
+from .backends import PRIVATE_KEYS, SECRET, pem
 
 NOW: Final = int(time.time())
-SECRET: Final = "a secret of the application, of 32 bytes or more"
-_RSA_KEY: Final = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-KEYS: Final[dict[str, Any]] = {
-    "RS256": _RSA_KEY,
-    "PS256": _RSA_KEY,
-    "ES256": ec.generate_private_key(ec.SECP256R1()),
-    "ES512": ec.generate_private_key(ec.SECP521R1()),
-    "EdDSA": Ed25519PrivateKey.generate(),
-    "HS256": SECRET,
-}
+KEYS: Final[dict[str, Any]] = {**PRIVATE_KEYS, "HS256": SECRET}
 """The key that signs, by algorithm."""
 CLAIMS: Final[dict[str, Any]] = {
     "sub": "canary-subject",
@@ -58,17 +32,14 @@ CLAIMS: Final[dict[str, Any]] = {
 
 def fuzz(thorough: int, *, default: int) -> settings:
     """Say how many tokens to try: few, or with ``FUZZING=thorough`` in the environment as many as it takes to be sure."""
+    is_thorough = os.environ.get("FUZZING") == "thorough"
     return settings(
         deadline=None,
-        derandomize=os.environ.get("FUZZING") != "thorough",
-        max_examples=thorough if os.environ.get("FUZZING") == "thorough" else default,
+        derandomize=not is_thorough,
+        max_examples=thorough if is_thorough else default,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
         database=None,
     )
-
-
-def public_pem(key: Any) -> bytes:
-    return bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
 def forms(algorithm: str) -> dict[str, Any]:
@@ -76,10 +47,10 @@ def forms(algorithm: str) -> dict[str, Any]:
     key = KEYS[algorithm]
     if algorithm == "HS256":
         return {"text": key, "bytes": key.encode(), "tuple": ("another secret of 32 bytes or more", key)}
-    jwk, other = {**public_jwk(key), "alg": algorithm}, ec.generate_private_key(ec.SECP384R1()).public_key()
+    jwk, other = {**public_jwk(key), "alg": algorithm}, ed448.Ed448PrivateKey.generate().public_key()
     return {
         "object": key.public_key(),
-        "PEM": public_pem(key),
+        "PEM": pem(key),
         "PyJWK": jwt.PyJWK(jwk),
         "PyJWKSet": jwt.PyJWKSet.from_dict({"keys": [public_jwk(other), jwk]}),
         "tuple": (other, key.public_key()),
@@ -97,8 +68,8 @@ def sign(header: bytes, payload: bytes, algorithm: str) -> str:
     return f"{signing_input}.{base64url(signer.sign(signing_input.encode(), signer.prepare_key(KEYS[algorithm])))}"
 
 
-def valid_token(algorithm: str, **header: Any) -> str:
-    return sign(json.dumps({"alg": algorithm, "typ": "JWT", **header}).encode(), json.dumps(CLAIMS).encode(), algorithm)
+def valid_token(algorithm: str) -> str:
+    return sign(json.dumps({"alg": algorithm, "typ": "JWT"}).encode(), json.dumps(CLAIMS).encode(), algorithm)
 
 
 _numbers = st.one_of(
@@ -118,20 +89,7 @@ _json = _nested | st.recursive(
 )
 _HEADER_MEMBERS: Final = ("alg", "typ", "cty", "kid", "jku", "jwk", "x5u", "x5c", "x5t", "crit", "b64", "zip", "enc")
 _CLAIM_MEMBERS: Final = ("sub", "iss", "aud", "exp", "nbf", "iat", "jti", "extras", "scope", "roles", "é", "\x00")
-_ALGORITHMS: Final = (
-    "none",
-    "None",
-    "nOnE",
-    "",
-    "HS256",
-    "hs256",
-    "HS512",
-    "RS256",
-    "RS384",
-    "PS256",
-    "ES256",
-    "ES521",
-)
+_ALGORITHMS: Final = ("none", "nOnE", "", "HS256", "hs256", "HS512", "RS256", "RS384", "PS256", "ES256", "ES521")
 
 
 @st.composite
@@ -157,23 +115,11 @@ def headers(algorithm: str) -> Any:
 claims: Final = _object(CLAIMS, st.sampled_from(_CLAIM_MEMBERS) | _texts, _json)
 """Claims with every member of every type."""
 
-_STRANGE: Final = (
-    *(
-        b"",
-        b"{",
-        b"{}",
-        b"null",
-        b"[]",
-        b'""',
-        b"0",
-        b"\xef\xbb\xbf{}",
-        b"\xff\xfe{\x00}\x00",
-        b"{'a': 1}",
-        b"[" * 9_999,
-    ),
-    *(b'{"a":' * 5_000, b"9" * 5_000, b'{"alg": "HS256", "alg": "none"}', b'{"exp": NaN}', b'{"sub": "\\ud800"}'),
-    *(b'{"sub": "\xff"}', b"{} {}", b"{}\x00", b'{"a": 1,}', b'{"a": Infinity}'),
-)
+_STRANGE: Final = [
+    *(b"", b"{", b"{}", b"null", b"[]", b'""', b"0", b"\xef\xbb\xbf{}", b"\xff\xfe{\x00}\x00", b"{'a': 1}"),
+    *(b"[" * 9_999, b'{"a":' * 5_000, b"9" * 5_000, b'{"alg": "HS256", "alg": "none"}', b'{"exp": NaN}'),
+    *(b'{"sub": "\\ud800"}', b'{"sub": "\xff"}', b"{} {}", b"{}\x00", b'{"a": 1,}', b'{"a": Infinity}'),
+]
 strange_segments: Final = st.one_of(
     st.binary(max_size=40), _json.map(lambda value: json.dumps(value).encode()), st.sampled_from(_STRANGE)
 )
@@ -187,7 +133,7 @@ def mutations(draw: Any, token: str) -> str:
     position, segment = draw(st.integers(0, len(token) - 1)), draw(st.integers(0, 2))
     inserted: str = draw(st.text(st.characters(min_codepoint=33, max_codepoint=255), min_size=1, max_size=9))
     cut = draw(st.integers(1, len(parts[segment]) - 1))
-    spelled = list(parts)
+    part, spelled = parts[segment], list(parts)
     match draw(st.integers(0, 9)):
         case 0:
             return token[:position] + inserted[0] + token[position + 1 :]
@@ -200,13 +146,13 @@ def mutations(draw: Any, token: str) -> str:
         case 4:
             spelled[segment] += "=" * draw(st.integers(1, 4))
         case 5:
-            spelled[segment] = parts[segment][:-1] + chr(ord(parts[segment][-1]) ^ 1)  # perhaps bits that do not count
+            spelled[segment] = part[:-1] + chr(ord(part[-1]) ^ 1)  # perhaps bits that do not count
         case 6:
-            spelled[segment] = parts[segment][:cut] + draw(st.sampled_from("\t+/ \n\r\x00%~")) + parts[segment][cut:]
+            spelled[segment] = part[:cut] + draw(st.sampled_from("\t+/ \n\r\x00%~")) + part[cut:]
         case 7:
             spelled = draw(st.permutations(parts))
         case 8:
             spelled += draw(st.lists(st.sampled_from(["", *parts]), min_size=1, max_size=4))
         case _:
-            spelled[segment] = draw(st.sampled_from(["", "e30", "bnVsbA", parts[0] * 2, parts[segment].swapcase()]))
+            spelled[segment] = draw(st.sampled_from(["", "e30", "bnVsbA", parts[0] * 2, part.swapcase()]))
     return ".".join(spelled)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,14 +14,9 @@ from litestar import Litestar, Request, Router, get
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.security.jwt import KeyProvider, UnverifiedToken
-from litestar.security.jwt.testing import LocalIssuer
 from litestar.testing import TestClient
-from tests.unit.test_security.test_jwt.backends import backend, provide, refusal_of, status_of, whoami
 
-pytestmark = pytest.mark.anyio
-
-ISSUER = LocalIssuer(issuer="https://issuer.test", algorithm="ES256")
-OTHER = LocalIssuer(issuer="https://other.test", algorithm="ES256")
+from .backends import ISSUER, OTHER, app_of, backend, on_both_libraries, provide, refusal_of, status_of, whoami
 
 
 class Started:
@@ -33,7 +28,7 @@ class Started:
         self.apps: list[Litestar] = []
 
     def __call__(self, token: UnverifiedToken) -> Any:
-        return ISSUER.key_provider(token)
+        return ISSUER.key
 
     @asynccontextmanager
     async def lifespan(self, app: Litestar) -> AsyncIterator[None]:
@@ -66,6 +61,7 @@ async def exchange(app: Litestar, statuses: list[int], path: str = "/") -> None:
 
 
 @pytest.mark.parametrize("attach", ["on_app_init", "middleware", "override"])
+@on_both_libraries
 async def test_100_concurrent_first_requests_call_a_factory_once(attach: str) -> None:
     gate, statuses = Gate(), list[int]()
 
@@ -73,12 +69,9 @@ async def test_100_concurrent_first_requests_call_a_factory_once(attach: str) ->
         return await gate.keys()
 
     auth = backend(OTHER.key_provider if attach == "override" else Provide(keys))
-    layer: dict[str, Any] = {"dependencies": {"key_provider": Provide(keys)}} if attach == "override" else {}
+    layer: Any = {"dependencies": {"key_provider": Provide(keys)}} if attach == "override" else {}
     router = Router("/", route_handlers=[whoami, get("/2")(whoami.fn)], **layer)
-    options: Any = {"on_app_init": [auth.on_app_init]}
-    if attach == "middleware":
-        options = {"middleware": [auth.middleware]}
-    app = Litestar([router], **options)
+    app = app_of([], router, middleware=[auth.middleware]) if attach == "middleware" else app_of(auth, router)
     async with anyio.create_task_group() as group:
         for number in range(100):
             _ = group.start_soon(exchange, app, statuses, "/2" if number % 2 else "/")
@@ -90,9 +83,10 @@ async def test_100_concurrent_first_requests_call_a_factory_once(attach: str) ->
     assert gate.calls == 1
 
 
+@on_both_libraries
 async def test_cancelled_first_request_breaks_no_other() -> None:
     gate, statuses, first = Gate(), list[int](), anyio.CancelScope()
-    app = Litestar([whoami], on_app_init=[backend(Provide(gate.keys)).on_app_init])
+    app = app_of(backend(Provide(gate.keys)))
 
     async def cancelled() -> None:
         with first:
@@ -120,7 +114,7 @@ def test_event_loop_that_is_gone_holds_up_nobody() -> None:
             await anyio.sleep_forever()
         return ISSUER.key_provider
 
-    app = Litestar([whoami], on_app_init=[backend(Provide(keys)).on_app_init])
+    app = app_of(backend(Provide(keys)))
     loop = asyncio.new_event_loop()
     task = loop.create_task(status_of(app, ISSUER.auth_header()))
     while not calls:
@@ -142,7 +136,7 @@ def test_each_application_calls_the_factory_each_time_it_starts(library: Any) ->
         return ISSUER.key_provider
 
     auth = backend(Provide(keys))
-    apps = [Litestar([whoami], on_app_init=[auth.on_app_init]) for _ in range(2)]
+    apps = [app_of(auth) for _ in range(2)]
     for expected, app in enumerate([*apps, *apps], 1):
         with TestClient(app, backend=library) as client:
             assert len(calls) == expected
@@ -150,6 +144,7 @@ def test_each_application_calls_the_factory_each_time_it_starts(library: Any) ->
     assert len(calls) == 4
 
 
+@on_both_libraries
 async def test_generators_are_resumed_when_the_application_shuts_down() -> None:
     events: list[str] = []
 
@@ -162,8 +157,7 @@ async def test_generators_are_resumed_when_the_application_shuts_down() -> None:
         yield Started(events)
         events.append("clean up")
 
-    auth = backend(Provide(keys))
-    app = Litestar([whoami], dependencies={"session": Provide(session)}, on_app_init=[auth.on_app_init])
+    app = app_of(backend(Provide(keys)), dependencies={"session": Provide(session)})
     for _ in range(2):
         async with app.lifespan():
             assert [await status_of(app, ISSUER.auth_header()) for _ in range(2)] == [200, 200]
@@ -174,6 +168,7 @@ async def test_generators_are_resumed_when_the_application_shuts_down() -> None:
 
 @pytest.mark.parametrize("asynchronous", [True, False])
 @pytest.mark.parametrize(("case", "expected"), [("good", 200), ("refused", 401), ("handler raises", 500)])
+@on_both_libraries
 async def test_generators_are_resumed_when_the_connection_ends(case: str, expected: int, asynchronous: bool) -> None:
     events: list[str] = []
 
@@ -183,10 +178,9 @@ async def test_generators_are_resumed_when_the_connection_ends(case: str, expect
         events.append("close")
 
     async def keys_async(request: Request[Any, Any, Any]) -> AsyncIterator[KeyProvider]:
-        events.append("open")
-        yield ISSUER.key_provider
-        await anyio.lowlevel.checkpoint()
-        events.append("close")
+        for provider in keys(request):
+            yield provider
+            await anyio.lowlevel.checkpoint()
 
     @get("/")
     async def handler(key_provider: NamedDependency[KeyProvider]) -> None:
@@ -194,7 +188,7 @@ async def test_generators_are_resumed_when_the_connection_ends(case: str, expect
         if case == "handler raises":
             raise ZeroDivisionError
 
-    app = Litestar([handler], on_app_init=[backend(Provide(keys_async if asynchronous else keys)).on_app_init])
+    app = app_of(backend(Provide(keys_async if asynchronous else keys)), handler)
     headers = (OTHER if case == "refused" else ISSUER).auth_header()
     for _ in range(2):
         assert await status_of(app, headers) == expected
@@ -202,6 +196,7 @@ async def test_generators_are_resumed_when_the_connection_ends(case: str, expect
         events.clear()
 
 
+@on_both_libraries
 async def test_generators_are_resumed_if_the_factory_fails_or_the_connection_is_cancelled() -> None:
     events: list[str] = []
     handling = anyio.Event()
@@ -224,7 +219,7 @@ async def test_generators_are_resumed_if_the_factory_fails_or_the_connection_is_
         await anyio.sleep_forever()
 
     auth = backend(Provide(keys, sync_to_thread=False))
-    app = Litestar([handler], dependencies={"session": Provide(session)}, on_app_init=[auth.on_app_init])
+    app = app_of(auth, handler, dependencies={"session": Provide(session)})
     assert await status_of(app, {**ISSUER.auth_header(), "fail": "1"}) == 500
     assert events == ["close"]
     async with anyio.create_task_group() as group:
@@ -235,46 +230,32 @@ async def test_generators_are_resumed_if_the_factory_fails_or_the_connection_is_
     assert events == ["close", "close"]
 
 
+@on_both_libraries
 async def test_providers_are_started_once_and_closed_with_the_application() -> None:
     events: list[str] = []
-    given, made, overriding = (Started(events, name) for name in ("given", "made", "overriding"))
-    handlers = [
-        whoami,
-        get("/made")(whoami.fn),
-        get("/override", dependencies={"key_provider": provide(overriding)})(whoami.fn),
-        get("/given", dependencies={"key_provider": provide(made), "other": provide(given)})(whoami.fn),
-    ]
-    auth, other = backend(provide(made)), backend(given, key_provider_name="other")
-    app = Litestar(handlers, on_app_init=[auth.on_app_init, other.on_app_init], openapi_config=None)
+    given, made, overriding, of_connection = (Started(events, name) for name in ("given", "made", "overriding", ""))
+
+    async def keys(request: Request[Any, Any, Any]) -> Started:
+        return of_connection
+
+    layers: dict[str, dict[str, Provide]] = {
+        "/made": {},
+        "/override": {"key_provider": provide(overriding)},
+        "/given": {"key_provider": provide(made), "other": provide(given)},
+        "/connection": {"key_provider": Provide(keys)},
+    }
+    handlers = [get(path, dependencies=layer)(whoami.fn) for path, layer in layers.items()]
+    auth, other = backend(provide(made)), backend(Started(events, "swapped"), key_provider_name="other")
+    app = app_of([auth, other], whoami, *handlers)
+    other.key_provider = given
     for _ in range(2):
         async with app.lifespan():
             assert sorted(events) == ["start given", "start made", "start overriding"]
-            for path in ("/", "/made", "/override", "/given"):
+            for path in ("/", *layers):
                 assert await status_of(app, ISSUER.auth_header(), path) == 200
         assert sorted(events[3:]) == ["close given", "close made", "close overriding"]
         events.clear()
     assert given.apps == made.apps == overriding.apps == [app, app]
-
-
-async def test_provider_of_a_connection_is_not_started() -> None:
-    events: list[str] = []
-
-    async def keys(request: Request[Any, Any, Any]) -> Started:
-        return Started(events)
-
-    app = Litestar([whoami], on_app_init=[backend(Provide(keys)).on_app_init])
-    async with app.lifespan():
-        assert await status_of(app, ISSUER.auth_header()) == 200
-    assert not events
-
-
-async def test_swapped_provider_is_started_instead(monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[str] = []
-    auth = backend(Started(events, "real"))
-    app = Litestar([whoami], on_app_init=[auth.on_app_init])
-    monkeypatch.setattr(auth, "key_provider", Started(events, "other"))
-    async with app.lifespan():
-        assert events == ["start other"]
 
 
 def test_provider_that_cannot_start_stops_the_start_and_closes_the_others() -> None:
@@ -285,28 +266,5 @@ def test_provider_that_cannot_start_stops_the_start_and_closes_the_others() -> N
     events: list[str] = []
     other = backend(Started(events), key_provider_name="other")
     for key_provider in (Required([]), provide(Required([]))):
-        auth = backend(key_provider)
-        assert refusal_of(Litestar([whoami], on_app_init=[other.on_app_init, auth.on_app_init])) == "required"
+        assert refusal_of(app_of([other, backend(key_provider)])) == "required"
     assert events == ["start provider", "close provider"] * 2
-
-
-EXCLUSIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    ({"exclude": "^/open"}, {}),
-    ({}, {"exclude_from_auth": True}),
-    ({"exclude_http_methods": ["GET", "OPTIONS", "HEAD"]}, {}),
-]
-
-
-@pytest.mark.parametrize(("options", "opt"), EXCLUSIONS)
-async def test_routes_without_authentication_make_no_provider(options: dict[str, Any], opt: dict[str, Any]) -> None:
-    calls: list[None] = []
-
-    def keys() -> KeyProvider:
-        calls.append(None)
-        return ISSUER.key_provider
-
-    dependencies: dict[str, Callable[..., Any]] = {"key_provider": Provide(keys, sync_to_thread=False)}
-    handler = get("/open", opt=opt, dependencies=dependencies)(whoami.fn)
-    app = Litestar([handler], on_app_init=[backend(OTHER.key_provider, **options).on_app_init], openapi_config=None)
-    async with app.lifespan():
-        assert not calls

@@ -9,21 +9,17 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt import Token
 from litestar.security.jwt.keys import public_jwk, thumbprint
-from tests.unit.test_security.test_jwt.backends import backend
-from tests.unit.test_security.test_jwt.hostile import CLAIMS, KEYS, base64url, forms, public_pem
 
-RSA, EC = KEYS["RS256"], KEYS["ES256"]
+from .backends import FORGER, backend, pem
+from .hostile import CLAIMS, KEYS, base64url, forms
+
+RSA, EVIL = KEYS["RS256"], FORGER.private_key
 ASYMMETRIC = [algorithm for algorithm in KEYS if algorithm != "HS256"]
-EVIL = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256
 
 
 def token_with(signature: Callable[[bytes], bytes], algorithm: str, **header: Any) -> str:
@@ -48,13 +44,13 @@ def encodings(key: Any) -> dict[str, bytes]:
     members, der = public_jwk(key), key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     coordinate = members.get("n") or members["x"]
     return {
-        "PEM": public_pem(key),
-        "PEM without the last line break": public_pem(key).rstrip(b"\n"),
-        "PEM with other line breaks": public_pem(key).replace(b"\n", b"\r\n"),
+        "PEM": pem(key),
+        "PEM without the last line break": pem(key).rstrip(b"\n"),
+        "PEM with other line breaks": pem(key).replace(b"\n", b"\r\n"),
+        "OpenSSH": key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
         "DER": der,
         "DER in base64": b64encode(der),
-        "PEM without its frame": b"".join(public_pem(key).splitlines(keepends=True)[1:-1]),
-        "OpenSSH": key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
+        "PEM without its frame": b"".join(pem(key).splitlines(keepends=True)[1:-1]),
         "JWK": json.dumps(members).encode(),
         "DER in hexadecimal": der.hex().encode(),
         "thumbprint": thumbprint(members).encode(),
@@ -81,7 +77,7 @@ def test_public_key_cannot_be_configured_as_a_secret(algorithm: str, encoding: s
         for given in (secret, [secret]):
             with pytest.raises(ImproperlyConfiguredException, match="public key"):
                 backend(**{"key_provider": None, option: given}, algorithm="HS256")
-    if not encoding.startswith("DER") and encoding != "PEM without its frame":  # PyJWT knows these two
+    if encoding in list(encodings(RSA))[:4]:  # the others are for the backend to know
         with pytest.raises((ImproperlyConfiguredException, NotAuthorizedException)):
             Token.decode(signed(secret, "HS256"), secret, "HS256")
 
@@ -94,23 +90,28 @@ def test_hmac_and_asymmetric_algorithms_are_not_accepted_together(option: str) -
         Token.decode(signed(RSA, "RS256"), RSA.public_key(), ["RS256", "HS256"])
 
 
-@pytest.mark.parametrize("accepted", ASYMMETRIC)
 @pytest.mark.parametrize("used", ASYMMETRIC)
-def test_signature_of_another_algorithm_is_refused(accepted: str, used: str) -> None:
-    for given in forms(accepted).values():
-        if used != accepted:
-            assert_refused(signed(KEYS[used], used), given, accepted)
-            relabelled = token_with(lambda data: jwt.get_algorithm_by_name(used).sign(data, KEYS[used]), accepted)
-            assert_refused(relabelled, given, accepted)
-        else:
-            assert Token.decode(signed(KEYS[used], used), given, accepted).sub == CLAIMS["sub"]
+def test_signature_of_another_algorithm_is_refused(used: str) -> None:
+    def sign(data: bytes) -> bytes:
+        return jwt.get_algorithm_by_name(used).sign(data, KEYS[used])
+
+    for accepted in ASYMMETRIC:
+        for given in forms(accepted).values():
+            if used == accepted:
+                assert Token.decode(token_with(sign, used), given, accepted).sub == CLAIMS["sub"]
+            else:
+                assert_refused(token_with(sign, used), given, accepted)
+                assert_refused(token_with(sign, accepted), given, accepted)
 
 
-@pytest.mark.parametrize("name", ["none", "None", "NONE", "nOnE", "none ", "n\u043ene", "null", ""])
+NO_SIGNATURES = [b"", b"\0", b"none", bytes(64), bytes(256), b"\1" * 64, b"\xff" * 256, bytes(5_000)]
+
+
+@pytest.mark.parametrize("name", ["none", "None", "NONE", "nOnE", "none ", "n\u043ene", "null", "", *ASYMMETRIC])
 def test_token_without_a_signature_is_refused(name: str) -> None:
-    for given in forms("RS256").values():
-        for signature in (b"", b"\0", b"none"):
-            assert_refused(token_with(lambda _: signature, name), given, "RS256")
+    for given in forms(name if name in KEYS else "RS256").values():
+        for signature in NO_SIGNATURES:  # all zeros are the psychic signatures of ECDSA
+            assert_refused(token_with(lambda _: signature, name), given, name if name in KEYS else "RS256")
 
 
 BROUGHT: dict[str, Any] = {
@@ -138,50 +139,3 @@ def test_symmetric_key_of_a_set_is_never_used() -> None:
     for header in ({"kid": "shared"}, {"kid": "1"}, {}):
         assert_refused(signed(secret, "HS256", **header), keys, "RS256")
     assert Token.decode(signed(RSA, "RS256"), keys, "RS256").sub == CLAIMS["sub"]
-
-
-def _raw(r: int, s: int, size: int = 32) -> Callable[[bytes], bytes]:
-    return lambda _: r.to_bytes(size, "big") + s.to_bytes(size, "big")
-
-
-def _der(data: bytes) -> bytes:
-    return bytes(EC.sign(data, ec.ECDSA(SHA256())))
-
-
-def _shifted(by: int) -> Callable[[bytes], bytes]:
-    def signature(data: bytes) -> bytes:
-        r, s = decode_dss_signature(_der(data))
-        return _raw(r + by, s + by, 33)(data)
-
-    return signature
-
-
-SIGNATURES: dict[str, Callable[[bytes], bytes]] = {
-    "r and s zero (psychic)": _raw(0, 0),
-    "r zero": _raw(0, 1),
-    "s zero": _raw(1, 0),
-    "r and s the order of the curve": _raw(ORDER, ORDER),
-    "r and s one": _raw(1, 1),
-    "r and s as large as can be": _raw(2**256 - 1, 2**256 - 1),
-    "empty": lambda _: b"",
-    "zeros, twice as long": _raw(0, 0, 64),
-    "overlong": _shifted(0),
-    "out of range": _shifted(ORDER),
-    "DER": _der,
-    "DER of zeros": lambda _: encode_dss_signature(0, 0),
-    "a byte more": lambda data: jwt.get_algorithm_by_name("ES256").sign(data, EC) + b"\0",
-    "a byte less": lambda data: jwt.get_algorithm_by_name("ES256").sign(data, EC)[:-1],
-}
-
-
-@pytest.mark.parametrize("name", SIGNATURES)
-def test_signature_that_is_none_is_refused(name: str) -> None:
-    for given in forms("ES256").values():
-        assert_refused(token_with(SIGNATURES[name], "ES256"), given, "ES256")
-
-
-@pytest.mark.parametrize("size", [0, 1, 63, 64, 255, 256, 257, 5_000])
-@pytest.mark.parametrize("algorithm", ASYMMETRIC)
-def test_blank_signature_is_refused(algorithm: str, size: int) -> None:
-    for byte in (b"\0", b"\1", b"\xff"):
-        assert_refused(token_with(lambda _: byte * size, algorithm), KEYS[algorithm].public_key(), algorithm)

@@ -15,9 +15,10 @@ import pytest
 import uvicorn
 
 from litestar import Litestar, Request, get
-from litestar.security.jwt import JWTAuth, OpenIDProvider, Token
-from tests.unit.test_security.test_jwt.backends import retrieve_user
-from tests.unit.test_security.test_jwt.node_packages import installed_package, program
+from litestar.security.jwt import OpenIDProvider, Token
+
+from .backends import backend, on_both_libraries
+from .node_packages import installed_package, program
 
 pytest.importorskip("litestar_mcp")
 pytest.importorskip("mcp")
@@ -32,7 +33,7 @@ from mcp_types import TextContent
 from pydantic import AnyUrl
 
 # One worker of xdist runs all that need this package of npm, so that it is installed once.
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("oidc_provider")]
+pytestmark = pytest.mark.xdist_group("oidc_provider")
 
 CALLBACK = "http://127.0.0.1:1/callback"  # nothing listens there
 FORM = r'action="(.+?)" method="post">\s*<input type="hidden" name="prompt" value="(.+?)"'
@@ -102,12 +103,8 @@ async def me(request: Request[str, Token, Any]) -> str:
 def url(issuer: str, path: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        auth = JWTAuth[str, Token](
-            retrieve_user_handler=retrieve_user,
-            key_provider=OpenIDProvider(issuer),
-            accepted_audiences=[url + path],
-            protected_resource=url + path,
-        )
+        resource = url + path
+        auth = backend(OpenIDProvider(issuer), accepted_audiences=[resource], protected_resource=resource)
         app = Litestar([me], on_app_init=[auth.on_app_init], plugins=[LitestarMCP()])
         server = uvicorn.Server(uvicorn.Config(app, log_config=None))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -120,6 +117,7 @@ def url(issuer: str, path: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", ["/mcp", ""])
+@on_both_libraries
 async def test_client_finds_the_authorization_server_from_the_challenge(issuer: str, url: str, path: str) -> None:
     seen: list[httpx2.Response] = []
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import jwt
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from litestar import Litestar
-from litestar.security.jwt import JWTAuth, JWTCookieAuth, OAuth2PasswordBearerAuth, UnverifiedToken
-from litestar.security.jwt.testing import LocalIssuer
-from tests.unit.test_security.test_jwt.backends import SECRET, backend, provide, retrieve_user, whoami
+from litestar.openapi import OpenAPIConfig
+from litestar.security.jwt import JWTAuth, JWTCookieAuth, OAuth2PasswordBearerAuth
 
-ISSUER = LocalIssuer(issuer="https://idp.test")
-KEY = jwt.PyJWK(ISSUER.jwks["keys"][0])
+from .backends import ISSUER, Issuer, app_of, backend, own_backend, provide
+
+KEY = ISSUER.key
 HTTP_BEARER = {"type": "http", "scheme": "Bearer", "bearerFormat": "JWT"}
 URL = "https://idp.test/.well-known/openid-configuration"
 
@@ -24,34 +22,30 @@ class Discovering:
     """A provider that has found its keys by way of a discovery document."""
 
     openid_connect_url = URL
-
-    def __call__(self, token: UnverifiedToken) -> Any:
-        return KEY
+    __call__ = Issuer.key_provider
 
 
-SCHEMES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
-    "key": ({"key_provider": KEY}, HTTP_BEARER),
-    "function": ({"key_provider": ISSUER.key_provider}, HTTP_BEARER),
-    "dependency": ({"key_provider": provide(KEY)}, HTTP_BEARER),
-    "discovery": ({"key_provider": Discovering()}, {"type": "openIdConnect", "openIdConnectUrl": URL}),
-    "other scheme": ({"key_provider": KEY, "auth_scheme": "DPoP"}, {"type": "http", "scheme": "DPoP"}),
-    "bare": ({"key_provider": KEY, "auth_scheme": ""}, {"type": "apiKey", "name": "Authorization", "in": "header"}),
+SCHEMES: dict[str, tuple[Any, dict[str, Any], dict[str, str]]] = {
+    "key": (KEY, {}, HTTP_BEARER),
+    "function": (ISSUER.key_provider, {}, HTTP_BEARER),
+    "dependency": (provide(KEY), {}, HTTP_BEARER),
+    "discovery": (Discovering(), {}, {"type": "openIdConnect", "openIdConnectUrl": URL}),
+    "other scheme": (KEY, {"auth_scheme": "DPoP"}, {"type": "http", "scheme": "DPoP"}),
+    "bare": (KEY, {"auth_scheme": ""}, {"type": "apiKey", "name": "Authorization", "in": "header"}),
 }
 
 
-def document_of(auth: Any) -> dict[str, Any]:
+def document_of(auth: Any) -> Any:
     """Return the OpenAPI document of an application, as clients get it."""
-    app = Litestar([whoami], on_app_init=[auth.on_app_init])
-    document: dict[str, Any] = json.loads(json.dumps(app.openapi_schema.to_schema()))
-    return document
+    app = app_of(auth, openapi_config=OpenAPIConfig(title="API", version="1"))
+    return json.loads(json.dumps(app.openapi_schema.to_schema()))
 
 
-@pytest.mark.parametrize("backend_class", [JWTAuth, JWTCookieAuth])
+@pytest.mark.parametrize("kind", [JWTAuth, JWTCookieAuth])
 @pytest.mark.parametrize("name", SCHEMES)
-def test_security_scheme_shows_where_tokens_come_from(name: str, backend_class: Any) -> None:
-    options, scheme = SCHEMES[name]
-    auth = backend_class(retrieve_user_handler=retrieve_user, accepted_audiences=[], description="Log in.", **options)
-    document = document_of(auth)
+def test_security_scheme_shows_where_tokens_come_from(name: str, kind: Any) -> None:
+    key_provider, options, scheme = SCHEMES[name]
+    document = document_of(backend(key_provider, kind, description="Log in.", **options))
     OpenAPIV31SpecValidator(document).validate()
     assert document["components"]["securitySchemes"] == {"BearerToken": {**scheme, "description": "Log in."}}
     assert document["security"] == [{"BearerToken": []}]
@@ -59,14 +53,11 @@ def test_security_scheme_shows_where_tokens_come_from(name: str, backend_class: 
 
 
 def test_key_provider_does_not_change_a_password_flow() -> None:
-    options: Any = {"token_url": "/login", "oauth_scopes": {"read": "Read"}, "retrieve_user_handler": retrieve_user}
-    own = document_of(OAuth2PasswordBearerAuth(SECRET, **options))["components"]
-    provided: OAuth2PasswordBearerAuth[str] = OAuth2PasswordBearerAuth(
-        key_provider=Discovering(), accepted_audiences=[], **options
-    )
+    scopes = {"read": "Read"}
+    own = document_of(own_backend(OAuth2PasswordBearerAuth, oauth_scopes=scopes))["components"]
     flows = own["securitySchemes"]["BearerToken"]["flows"]
-    assert flows == {"password": {"tokenUrl": "/login", "scopes": {"read": "Read"}}}
-    assert document_of(provided)["components"] == own
+    assert flows == {"password": {"tokenUrl": "/login", "scopes": scopes}}
+    assert document_of(backend(Discovering(), OAuth2PasswordBearerAuth, oauth_scopes=scopes))["components"] == own
 
 
 def test_header_has_the_scheme_of_bearer_tokens_beside_discovery() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import logging
 import re
 import time
 from dataclasses import dataclass, field
@@ -13,38 +12,30 @@ import anyio
 import jwt
 import pytest
 
-from litestar import websocket
-from litestar.connection import WebSocket
 from litestar.exceptions import NotAuthorizedException
-from litestar.security.jwt import Token
-from litestar.security.jwt.testing import LocalIssuer
-from tests.unit.test_security.test_jwt.backends import SECRET, backend, bearer, client_of, own_backend, text_of
+from litestar.security.jwt import KeyNotFoundException, Token
 
-ISSUER = LocalIssuer(issuer="https://idp.test", audience="canary-audience")
-KID = ISSUER.jwks["keys"][0]["kid"]
-KEYS = jwt.PyJWKSet.from_dict(ISSUER.jwks)
+from .backends import (
+    CLAIMS,
+    FORGER,
+    ISSUER,
+    SECRET,
+    backend,
+    bearer,
+    client_of,
+    greet,
+    own_backend,
+    text_of,
+    with_secret,
+)
+
+KEY, KEYS = ISSUER.key, jwt.PyJWKSet.from_dict({"keys": [ISSUER.jwk]})
 IN_AN_HOUR = int(time.time()) + 3600
 # What a header value may quote: RFC 6750, section 3.
 CHALLENGE = re.compile(r'Bearer error="invalid_token", error_description="([\x20-\x21\x23-\x5b\x5d-\x7e]+)"')
 
 
-@pytest.fixture(autouse=True)
-def info_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "litestar.security.jwt")
-
-
-@websocket("/ws")
-async def greet(socket: WebSocket[str, Token, Any]) -> None:
-    await socket.accept()
-    await socket.send_text("Hello")
-    await socket.close()
-
-
-def records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.name == "litestar.security.jwt"]
-
-
-def refusal(auth: Any, token: str, caplog: pytest.LogCaptureFixture, detail: str = "Invalid token") -> tuple[str, str]:
+def refusal(auth: Any, token: str, records: list[Any], detail: str = "Invalid token") -> tuple[str, str]:
     """Send a token that must be refused, over HTTP and a websocket.
 
     Returns:
@@ -52,20 +43,18 @@ def refusal(auth: Any, token: str, caplog: pytest.LogCaptureFixture, detail: str
     """
     with client_of(auth, greet) as client:
         answer = client.get("/", headers=bearer(token))
-        (record,) = records(caplog)
-        assert record.levelname == "INFO"
         assert (answer.status_code, answer.json()) == (401, {"status_code": 401, "detail": detail})
         challenge = CHALLENGE.fullmatch(answer.headers["WWW-Authenticate"])
         assert challenge is not None
-        caplog.clear()
-        assert anyio.run(text_of, client.app, bearer(token), "/ws") == detail
-        assert [other.getMessage() for other in records(caplog)] == [record.getMessage()]
-        caplog.clear()
-    for text in (record.getMessage(), challenge[1]):
+        assert anyio.run(text_of, client.app, bearer(token)) == detail
+    line, again = ([record.levelname, record.getMessage()] for record in records)
+    assert line == again
+    assert line[0] == "INFO"
+    for text in (line[1], challenge[1]):
         assert "canary" not in text
         assert text.isprintable()
         assert not any(segment in text for segment in token.split(".") if segment)
-    return record.getMessage(), challenge[1]
+    return line[1], challenge[1]
 
 
 class Case(NamedTuple):
@@ -79,12 +68,12 @@ class Case(NamedTuple):
 B_TEST = "https://b.test"
 REASONS = {
     "type": Case("type", {"headers": {"typ": "canary"}}, "at+jwt", {"accepted_types": ["at+jwt"]}),
-    "expired": Case("expired", {"expires_in": -5}),
+    "expired": Case("expired", {"exp": IN_AN_HOUR - 7200}),
     "not yet valid": Case("not yet valid", {"nbf": IN_AN_HOUR}),
     "issued in the future": Case("issued in the future", {"iat": IN_AN_HOUR}),
     "audience": Case("audience", {}, "my-api", {"accepted_audiences": ["my-api"]}),
     "no audience": Case("missing claim aud", {"aud": None}, "", {"accepted_audiences": ["my-api"]}),
-    "audience of an issuer": Case("audience", {}, "my-api", {"accepted_audiences": {ISSUER.issuer: ["my-api"]}}),
+    "audience of an issuer": Case("audience", {}, "my-api", {"accepted_audiences": {ISSUER.name: ["my-api"]}}),
     "issuer": Case("issuer", {"iss": "canary"}, B_TEST, {"accepted_issuers": [B_TEST]}),
     "issuer without audiences": Case("issuer", {}, B_TEST, {"accepted_audiences": {B_TEST: ["x"]}}),
     "issuer by function": Case("issuer", {"iss": "canary"}, "", {"accepted_issuers": lambda name: False}),
@@ -102,24 +91,16 @@ REASONS = {
 
 @pytest.mark.parametrize("signed_with", ["key", "secret"])
 @pytest.mark.parametrize("name", REASONS)
-def test_reason_is_logged_once_and_told_in_the_challenge(
-    name: str, signed_with: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_reason_is_logged_once_and_told_in_the_challenge(name: str, signed_with: str, records: list[Any]) -> None:
     case = REASONS[name]
     token = ISSUER.token(**{"sub": "canary", "canary": "canary", **case.claims})
-    auth: Any = backend(KEYS, **case.options)
+    auth = backend(KEYS, **case.options)
     if signed_with == "secret":
-        claims = jwt.decode(token, options={"verify_signature": False})
-        token = jwt.encode(claims, SECRET, "HS256", case.claims.get("headers"))
-        auth = own_backend(**case.options)
-    line, description = refusal(auth, token, caplog, case.detail)
+        auth, token = own_backend(**case.options), with_secret(token)
+    line, description = refusal(auth, token, records, case.detail)
     assert case.reason in line
     assert case.expected in line
     assert case.reason in description
-
-
-CLAIMS = {"sub": "canary", "iat": 1, "exp": 1 << 32}
-FORGED = LocalIssuer(issuer=ISSUER.issuer).token("canary", headers={"kid": KID})
 
 
 @pytest.mark.parametrize(
@@ -134,43 +115,43 @@ FORGED = LocalIssuer(issuer=ISSUER.issuer).token("canary", headers={"kid": KID})
         ("algorithm", jwt.encode(CLAIMS, SECRET, "HS256"), "ES256", ["RS256", "ES256"]),
         ("algorithm", jwt.encode(CLAIMS, cast("Any", None), "none"), "RS256", "RS256"),
         ("algorithm", jwt.encode(CLAIMS, SECRET, "HS256"), "HS512", "HS512"),
-        ("signature", FORGED, "", "RS256"),
+        ("signature", FORGER.token("canary"), "", "RS256"),
         ("signature", jwt.encode(CLAIMS, SECRET[::-1], "HS256"), "", "HS256"),
     ],
     ids=range(11),
 )
 def test_defect_of_the_encoded_token_is_told(
-    reason: str, token: str, expected: str, algorithm: Any, caplog: pytest.LogCaptureFixture
+    reason: str, token: str, expected: str, algorithm: Any, records: list[Any]
 ) -> None:
     is_secret = algorithm in ("HS256", "HS512")
     auth = own_backend(algorithm=algorithm) if is_secret else backend(KEYS, algorithm=algorithm)
-    line, description = refusal(auth, token, caplog)
+    line, description = refusal(auth, token, records)
     assert reason in line
     assert expected in line
     assert reason in description
 
 
-def test_provider_tells_that_the_issuer_is_the_reason(caplog: pytest.LogCaptureFixture) -> None:
-    line, description = refusal(backend(ISSUER.key_provider), ISSUER.token(iss="canary"), caplog)
-    assert "refused: issuer" in line
-    assert "refused: issuer" in description
+def test_provider_tells_that_the_issuer_is_the_reason(records: list[Any]) -> None:
+    def provider(token: Any) -> Any:
+        raise KeyNotFoundException("Invalid token") from jwt.InvalidIssuerError("Invalid issuer")
+
+    for text in refusal(backend(provider), ISSUER.token(), records):
+        assert "refused: issuer" in text
 
 
-def test_valid_token_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with client_of(backend(KEYS)) as client:
-        assert client.get("/", headers=ISSUER.auth_header()).status_code == 200
-    assert not records(caplog)
-
-
-def test_refusal_of_a_handler_keeps_its_own_words_and_challenge(caplog: pytest.LogCaptureFixture) -> None:
+def test_refusal_of_a_handler_keeps_its_own_words_and_challenge(records: list[Any]) -> None:
     def find_user(token: Token, connection: Any) -> str:
+        if token.sub == "ann":
+            return token.sub
         raise NotAuthorizedException("Blocked", headers={"www-authenticate": "Own"})
 
-    with client_of(backend(KEYS, retrieve_user_handler=find_user)) as client:
-        answer = client.get("/", headers=ISSUER.auth_header())
+    with client_of(backend(KEY, retrieve_user_handler=find_user)) as client:
+        assert client.get("/", headers=ISSUER.auth_header()).status_code == 200
+        assert not records
+        answer = client.get("/", headers=ISSUER.auth_header("bob"))
     assert (answer.status_code, answer.json()["detail"]) == (401, "Blocked")
     assert answer.headers["WWW-Authenticate"] == "Own"
-    assert ["no user" in record.getMessage() for record in records(caplog)] == [True]
+    assert ["no user" in record.getMessage() for record in records] == [True]
 
 
 class Role(enum.Enum):
@@ -220,10 +201,9 @@ class Demanding(Token):
     ],
 )
 def test_class_and_field_that_claims_do_not_fit_are_named(
-    token_cls: type[Token], claims: dict[str, Any], named: str, caplog: pytest.LogCaptureFixture
+    token_cls: type[Token], claims: dict[str, Any], named: str, records: list[Any]
 ) -> None:
-    line, description = refusal(backend(KEYS, token_cls=token_cls), ISSUER.token(**claims), caplog)
-    for text in (line, description):
+    for text in refusal(backend(KEY, token_cls=token_cls), ISSUER.token("canary", **claims), records):
         assert token_cls.__name__ in text
         assert named in text
 
@@ -231,16 +211,16 @@ def test_class_and_field_that_claims_do_not_fit_are_named(
 @pytest.mark.parametrize(
     "kid", ["x\r\nSet-Cookie: a=b", '", error="none', "\\\\\\", "\x00\x1b[31m\x7f", "\u202eключ", ""]
 )
-def test_odd_name_of_a_key_cannot_break_a_header_or_a_line(kid: str, caplog: pytest.LogCaptureFixture) -> None:
-    line, description = refusal(backend(KEYS), ISSUER.token(headers={"kid": kid}), caplog)
+def test_odd_name_of_a_key_cannot_break_a_header_or_a_line(kid: str, records: list[Any]) -> None:
+    line, description = refusal(backend(KEYS), ISSUER.token("canary", headers={"kid": kid}), records)
     assert "unknown key" in line
     assert description.endswith("unknown key")
 
 
-def test_name_of_an_unknown_key_is_logged_and_cut(caplog: pytest.LogCaptureFixture) -> None:
-    line, description = refusal(backend(KEYS), ISSUER.token(headers={"kid": "none of ours" + "Q" * 5000}), caplog)
+def test_name_of_an_unknown_key_is_logged_and_cut(records: list[Any]) -> None:
+    line, description = refusal(backend(KEYS), ISSUER.token(headers={"kid": "none of ours" + "Q" * 5000}), records)
     assert "none of ours" in line
-    assert 32 <= line.count("Q") <= 52
+    assert line.count("Q") == 64 - len("none of ours")
     assert "none of ours" not in description
 
 
@@ -253,10 +233,10 @@ def test_odd_name_of_a_claim_cannot_break_a_header(claim: str) -> None:
     assert "missing claim" in challenge[1]
 
 
-def test_key_that_cannot_be_used_is_logged_as_an_error_of_the_application(caplog: pytest.LogCaptureFixture) -> None:
+def test_key_that_cannot_be_used_is_logged_as_an_error_of_the_application(records: list[Any]) -> None:
     with client_of(backend(lambda token: "not a key")) as client:
         assert client.get("/", headers=ISSUER.auth_header("canary")).status_code == 500
-    (record,) = records(caplog)
+    (record,) = records
     assert record.levelname == "ERROR"
     assert "cannot be used" in record.getMessage()
-    assert "canary" not in caplog.text
+    assert "canary" not in record.getMessage()

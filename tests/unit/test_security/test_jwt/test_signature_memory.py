@@ -6,36 +6,28 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 import jwt
 import pytest
 import time_machine
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
-from litestar import Litestar
 from litestar.exceptions import NotAuthorizedException
 from litestar.security.jwt import Key, Token, UnverifiedToken
-from litestar.security.jwt.testing import LocalIssuer
-from litestar.testing import TestClient
-from tests.unit.test_security.test_jwt.backends import backend, bearer, whoami
 
-ISSUER, FORGER = LocalIssuer(issuer="https://issuer.test", audience="api"), LocalIssuer(issuer="https://issuer.test")
+from .backends import FORGER, ISSUER, OTHER, Issuer, backend, client_of, pem
+
 NUMBERS = count()
+NOW = 1_900_000_000
 REMEMBERS = jwt.__version__ in {"2.14.0", "2.15.0", "2.15.1"}  # other versions verify by themselves
 
 
-def fresh_token(issuer: LocalIssuer = ISSUER, **claims: Any) -> str:
+def fresh_token(issuer: Issuer = ISSUER, **claims: Any) -> str:
     """Make a token that nobody has seen: the memory is that of the whole process."""
     return issuer.token(jti=str(next(NUMBERS)), **claims)
-
-
-def forged_token() -> str:
-    kid = jwt.get_unverified_header(ISSUER.token())["kid"]
-    return fresh_token(FORGER, headers={"kid": kid})
 
 
 def is_accepted(token: str, key: Any = ISSUER.key_provider, cls: type[Token] = Token, **options: Any) -> bool:
@@ -60,25 +52,13 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return messages
 
 
-@pytest.fixture
-def replace_algorithm() -> Iterator[Callable[[Any], None]]:
-    original = jwt.get_algorithm_by_name("RS256")
-
-    def replace(algorithm: Any) -> None:
-        jwt.unregister_algorithm("RS256")
-        jwt.register_algorithm("RS256", algorithm)
-
-    yield replace
-    replace(original)
-
-
-JWK = jwt.PyJWK(ISSUER.jwks["keys"][-1])
+JWK = ISSUER.key
 FORMS: dict[str, Any] = {
     "public key": JWK.key,
     "PyJWK": JWK,
-    "PyJWKSet": jwt.PyJWKSet.from_dict(ISSUER.jwks),
-    "several": [JWK.key, jwt.PyJWK(FORGER.jwks["keys"][-1])],
-    "provider": lambda _: jwt.PyJWK(ISSUER.jwks["keys"][-1]),  # a copy each time
+    "PyJWKSet": jwt.PyJWKSet.from_dict({"keys": [ISSUER.jwk]}),
+    "several": [JWK.key, OTHER.key],
+    "provider": lambda _: jwt.PyJWK(ISSUER.jwk),  # a copy each time
 }
 
 
@@ -90,7 +70,7 @@ def test_mathematics_is_done_once_for_each_signature(form: str, verified: list[b
 
 
 def test_memory_is_bounded_at_1024_signatures(verified: list[bytes]) -> None:
-    issuer = LocalIssuer(issuer="https://issuer.test", algorithm="EdDSA")
+    issuer = Issuer("https://c.test", "EdDSA")
     first, *others, last = [fresh_token(issuer) for _ in range(1_025)]
     for token in (first, *others):
         Token.decode(token, issuer.key_provider, "EdDSA")
@@ -103,7 +83,7 @@ def test_memory_is_bounded_at_1024_signatures(verified: list[bytes]) -> None:
 
 
 def test_refused_signatures_are_not_remembered(verified: list[bytes]) -> None:
-    token = forged_token()
+    token = fresh_token(FORGER)
     assert [is_accepted(token) for _ in range(3)] == [False] * 3
     assert len(verified) == 3
 
@@ -115,7 +95,7 @@ def test_override_that_verifies_no_signature_poisons_nothing() -> None:
             options = {**(kwargs.pop("options", None) or {}), "verify_signature": False}
             return super().decode_payload(*args, **kwargs, options=options)  # type: ignore[arg-type, misc]
 
-    token = forged_token()
+    token = fresh_token(FORGER)
     assert is_accepted(token, cls=Careless)
     assert not is_accepted(token)
     assert not is_accepted(token)
@@ -125,79 +105,69 @@ def test_key_that_the_provider_no_longer_returns_is_not_used() -> None:
     keys: list[Key] = [JWK.key]
     provider: Callable[[UnverifiedToken], Key] = lambda token: keys[0]  # noqa: E731
     token = fresh_token()
-    for expected, key in ((True, JWK.key), (False, jwt.PyJWK(FORGER.jwks["keys"][-1]).key), (True, JWK.key)):
+    for expected, key in ((True, JWK.key), (False, FORGER.key.key), (True, JWK.key)):
         keys[0] = key
         assert [is_accepted(token, provider) for _ in range(2)] == [expected] * 2
 
 
-def test_algorithm_that_the_application_replaced_decides_each_time(replace_algorithm: Callable[[Any], None]) -> None:
+def test_algorithm_that_the_application_replaces_or_removes_decides_each_time() -> None:
     verdicts: list[bool] = []
 
     class Own(RSAAlgorithm):
         def verify(self, msg: bytes, key: Any, sig: bytes) -> bool:
             return verdicts.pop()
 
-    token, forged, original = fresh_token(), forged_token(), jwt.get_algorithm_by_name("RS256")
-    assert is_accepted(token)
-    replace_algorithm(Own(Own.SHA256))
-    verdicts[:] = [False, True, False]
-    assert [is_accepted(token) for _ in range(3)] == [False, True, False]
-    verdicts[:] = [True]
-    assert is_accepted(forged)
-    replace_algorithm(original)
-    assert is_accepted(token)
-    assert not is_accepted(forged)
-
-
-def test_algorithm_that_the_application_removed_is_refused(replace_algorithm: Callable[[Any], None]) -> None:
-    token = fresh_token()
+    token, forged, original = fresh_token(), fresh_token(FORGER), jwt.get_algorithm_by_name("RS256")
     assert is_accepted(token)
     jwt.unregister_algorithm("RS256")
     try:
         assert not is_accepted(token)
+        jwt.register_algorithm("RS256", Own(Own.SHA256))
+        verdicts[:] = [True, False, True, False]
+        assert [is_accepted(token) for _ in range(3)] == [False, True, False]
+        assert is_accepted(forged)
     finally:
-        jwt.register_algorithm("RS256", RSAAlgorithm(RSAAlgorithm.SHA256))
+        jwt.unregister_algorithm("RS256")
+        jwt.register_algorithm("RS256", original)
+    assert [is_accepted(token), is_accepted(forged)] == [True, False]
 
 
 @pytest.mark.parametrize(
     ("claims", "seconds", "options", "expected"),
     [
-        ({"expires_in": 60}, 50, {}, True),
-        ({"expires_in": 60}, 61, {}, False),
-        ({"expires_in": 60}, 75, {"leeway": 30}, True),
-        ({"expires_in": 60}, 95, {"leeway": 30}, False),
-        ({"nbf": 1_900_000_000}, -1, {}, False),
+        ({"exp": NOW + 60}, 50, {}, True),
+        ({"exp": NOW + 60}, 61, {}, False),
+        ({"exp": NOW + 60}, 75, {"leeway": 30}, True),
+        ({"exp": NOW + 60}, 95, {"leeway": 30}, False),
+        ({"nbf": NOW}, -1, {}, False),
         ({}, -1, {}, False),  # issued in the future
     ],
 )
 def test_remembered_token_is_compared_with_the_clock(
     claims: dict[str, Any], seconds: int, options: dict[str, Any], expected: bool
 ) -> None:
-    with time_machine.travel(1_900_000_000, tick=False) as clock:
+    with time_machine.travel(NOW, tick=False) as clock:
         token = fresh_token(**claims)
         assert is_accepted(token, **options)
         clock.shift(seconds)
         assert is_accepted(token, **options) == expected
 
 
-@pytest.mark.parametrize(
-    "stricter",
-    [
-        {"audience": ["other"]},
+def test_remembered_token_is_refused_by_other_options() -> None:
+    token, api = fresh_token(aud=["api"]), {"audience": ["api"]}
+    assert is_accepted(token, **api)
+    for stricter in (
+        {"audience": ["x"]},
         {"issuer": ["x"]},
         {"require_claims": ["azp"]},
-        {"audience": "api", "strict_audience": True},
-    ],
-)
-def test_remembered_token_is_refused_by_other_options(stricter: dict[str, Any]) -> None:
-    token = fresh_token(aud=["api"])
-    assert is_accepted(token, audience=["api"])
-    assert not is_accepted(token, **stricter)
+        {**api, "strict_audience": True},
+    ):
+        assert not is_accepted(token, **stricter)
 
 
 def test_revocation_and_user_are_looked_up_for_remembered_tokens() -> None:
     calls: Counter[str] = Counter()
-    revoked, gone, issuers = set[str](), set[str](), {ISSUER.issuer}
+    revoked, gone, issuers = set[str](), set[str](), {ISSUER.name}
 
     def find_user(token: Token, _: Any) -> str | None:
         calls["user"] += 1
@@ -208,13 +178,13 @@ def test_revocation_and_user_are_looked_up_for_remembered_tokens() -> None:
         return token.sub in revoked
 
     auth = backend(
-        ISSUER.key_provider,
+        JWK,
         retrieve_user_handler=find_user,
         revoked_token_handler=is_revoked,
         accepted_issuers=lambda issuer: issuer in issuers,
     )
-    headers = bearer(fresh_token(sub="ann"))
-    with TestClient(Litestar([whoami], on_app_init=[auth.on_app_init])) as client:
+    headers = ISSUER.auth_header()
+    with client_of(auth) as client:
         assert [client.get("/", headers=headers).status_code for _ in range(2)] == [200, 200]
         for refusing in (revoked, gone):
             refusing.add("ann")
@@ -271,10 +241,9 @@ for token in sys.argv[2:]:
 
 @pytest.mark.parametrize("change", OTHER_VERSIONS)
 def test_other_versions_of_pyjwt_verify_by_themselves(change: str) -> None:
-    pem = JWK.key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     script = SCRIPT.replace("{changes}", textwrap.dedent(OTHER_VERSIONS[change]))
-    tokens = [fresh_token(sub="ann"), forged_token(), fresh_token(sub="ann", headers={"x": "1"})]
-    command = [sys.executable, "-c", script, pem, *tokens]
+    tokens = [fresh_token(), fresh_token(FORGER), fresh_token(headers={"x": "1"})]
+    command = [sys.executable, "-c", script, pem(ISSUER.private_key).decode(), *tokens]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     checked = "refused" if change == "a check in _load" else "ann"
     assert done.stdout.split() == ["ann"] * 2 + ["refused"] * 2 + [checked] * 2, done.stderr

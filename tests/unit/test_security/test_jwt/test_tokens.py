@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import jwt
 import pytest
 import time_machine
-from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import HMACAlgorithm
 
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt import Key, KeyNotFoundException, KeysUnavailableException, Token, UnverifiedToken
 from litestar.security.jwt.keys import public_jwk
-from litestar.security.jwt.testing import LocalIssuer
-from tests.unit.test_security.test_jwt.hostile import KEYS, base64url
 
-SECRET = "a secret that is long enough for any of the HMAC algorithms, even those of 512 bit"
+from .backends import FORGER, PRIVATE_KEYS, SECRET
+from .hostile import base64url
+
 NOW = 1_900_000_000
-ISSUER = LocalIssuer(issuer="https://issuer.test")
-PRIVATE: Any = KEYS["RS256"]
+PRIVATE: Any = PRIVATE_KEYS["RS256"]
 PUBLIC = PRIVATE.public_key()
 
 
@@ -38,33 +38,14 @@ def in_an_hour() -> datetime:
     return datetime.now(UTC) + timedelta(hours=1)
 
 
-def signed(claims: Any, key: Any = SECRET, algorithm: str = "HS256", **headers: Any) -> str:
+def signed(payload: Any, **headers: Any) -> str:
     """Sign what PyJWT might refuse to."""
-    return jwt.api_jws.encode(json.dumps(claims).encode(), key, algorithm, headers={"typ": "JWT", **headers})
+    return jwt.api_jws.encode(json.dumps(payload).encode(), PRIVATE, "RS256", headers={"typ": "JWT", **headers})
 
 
 def claims(**changed: Any) -> dict[str, Any]:
     values = {"sub": "ann", "exp": NOW + 99, "iat": NOW, **changed}
     return {name: value for name, value in values.items() if value is not None}
-
-
-def is_accepted(encoded: str, **options: Any) -> bool:
-    """Tell whether a token is accepted with the same answer for a secret and a key."""
-    try:
-        Token.decode(encoded, SECRET, "HS256", **options)
-    except NotAuthorizedException:
-        accepted = False
-    else:
-        accepted = True
-    payload = jwt.api_jws.decode(encoded, options={"verify_signature": False})
-    again = jwt.api_jws.encode(payload, PRIVATE, "RS256")
-    try:
-        Token.decode(again, PUBLIC, "RS256", **options)
-    except NotAuthorizedException:
-        assert not accepted
-    else:
-        assert accepted
-    return accepted
 
 
 @pytest.mark.parametrize("secret", [SECRET, SECRET.encode(), [SECRET]])
@@ -85,7 +66,7 @@ def test_what_is_no_token_is_refused(nothing: Any, key: Key, algorithm: str) -> 
 
 
 def test_bytes_are_a_token_for_a_key_too() -> None:
-    assert Token.decode(signed(claims(), PRIVATE, "RS256").encode(), PUBLIC, "RS256").sub == "ann"  # type: ignore[arg-type]
+    assert Token.decode(signed(claims()).encode(), PUBLIC, "RS256").sub == "ann"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("private", "public", "algorithm"), [(SECRET, SECRET, "HS256"), (PRIVATE, PUBLIC, "RS256")])
@@ -113,57 +94,28 @@ class OwnToken(Token):
 
 
 def test_claims_become_fields_of_a_subclass_or_else_extras() -> None:
-    encoded = signed(claims(tenant="t", x=1, extras={"y": 2}), PRIVATE, "RS256")
+    encoded = signed(claims(tenant="t", x=1, extras={"y": 2}))
     token = OwnToken.decode(encoded, PUBLIC, "RS256")
     assert (token.tenant, token.level, token.extras) == ("t", 5, {"x": 1, "y": 2})
     with pytest.raises(NotAuthorizedException):
-        OwnToken.decode(signed(claims(tenant=[5])), SECRET, "HS256")
+        OwnToken.decode(signed(claims(tenant=[5])), PUBLIC, "RS256")
 
 
-WRONG: dict[str, list[Any]] = {
-    "sub": ["", None, 5, ["ann"]],
-    "exp": [None, "soon", NOW - 9, 1e300, 10**400, [NOW], {}],
-    "iat": [None, "now", NOW + 9],
-    "nbf": [NOW + 9, []],
-    "extras": [5, [1]],
-    "aud": [5],
-    "iss": [5],
-    "jti": [{}],
-}
-
-
-@pytest.mark.parametrize(("claim", "value"), [(claim, value) for claim in WRONG for value in WRONG[claim]])
-def test_wrong_claims_are_refused(claim: str, value: Any) -> None:
-    assert is_accepted(signed(claims(x=1)))
-    assert not is_accepted(signed(claims(x=1, **{claim: value})), audience="a" if claim == "aud" else None)
-
-
-@pytest.mark.parametrize("payload", [[], None, "x", 5])
-def test_payload_that_is_no_object_is_refused(payload: Any) -> None:
-    assert not is_accepted(signed(payload))
-
-
-NEW: list[tuple[dict[str, Any], bool]] = [
-    ({"sub": ""}, False),
-    ({"exp": datetime.fromtimestamp(NOW - 1, UTC)}, False),
-    ({"exp": datetime.fromtimestamp(NOW + 1, UTC)}, True),
-    ({"iat": datetime.fromtimestamp(NOW + 2, UTC)}, False),
-    ({"iat": datetime.fromtimestamp(NOW - 2, UTC)}, True),
-    ({"exp": None}, False),
-    ({"iat": 5}, False),
-]
-
-
-@pytest.mark.parametrize(("fields", "valid"), NEW)
+@pytest.mark.parametrize(
+    ("fields", "valid"),
+    [
+        ({"sub": ""}, False),
+        ({"exp": datetime.fromtimestamp(NOW - 1, UTC)}, False),
+        ({"exp": datetime.fromtimestamp(NOW + 1, UTC)}, True),
+        ({"iat": datetime.fromtimestamp(NOW + 2, UTC)}, False),
+        ({"iat": datetime.fromtimestamp(NOW - 2, UTC)}, True),
+        ({"exp": None}, False),
+        ({"iat": 5}, False),
+    ],
+)
 def test_only_a_token_that_could_be_valid_is_made(fields: dict[str, Any], valid: bool) -> None:
-    def make() -> Token:
-        return Token(**{"sub": "ann", "exp": in_an_hour(), **fields})
-
-    if valid:
-        assert make().sub == "ann"
-    else:
-        with pytest.raises(ImproperlyConfiguredException):
-            make()
+    with nullcontext() if valid else pytest.raises(ImproperlyConfiguredException):
+        assert Token(**{"sub": "ann", "exp": in_an_hour(), **fields}).sub == "ann"
 
 
 def test_token_made_while_another_is_decoded_is_judged() -> None:
@@ -173,7 +125,7 @@ def test_token_made_while_another_is_decoded_is_judged() -> None:
             with pytest.raises(ImproperlyConfiguredException):
                 Token(sub="ann", exp=datetime.fromtimestamp(NOW - 99, UTC))
 
-    assert Nested.decode(signed(claims()), SECRET, "HS256").sub == "ann"
+    assert Nested.decode(signed(claims()), PUBLIC, "RS256").sub == "ann"
 
 
 def test_times_are_whole_seconds_and_keep_to_their_zone() -> None:
@@ -181,41 +133,10 @@ def test_times_are_whole_seconds_and_keep_to_their_zone() -> None:
     assert Token(sub="ann", exp=exp).exp == exp.replace(microsecond=0)
 
 
-OPTIONS: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
-    ({"exp": NOW - 20}, {"leeway": 30}, True),
-    ({"exp": NOW - 20}, {"leeway": timedelta(seconds=30)}, True),
-    ({"exp": NOW - 20}, {"leeway": 5}, False),
-    ({"exp": NOW - 20}, {"verify_exp": False}, True),
-    ({"exp": NOW - 20}, {}, False),
-    ({"iat": NOW + 20}, {"leeway": 30}, True),
-    ({"iat": NOW + 20}, {"leeway": 5}, False),
-    ({"nbf": NOW + 20}, {"leeway": 30}, True),
-    ({"nbf": NOW + 20}, {"leeway": timedelta()}, False),
-    ({"nbf": NOW + 20}, {"verify_nbf": False}, True),
-    ({"jti": "1"}, {"require_claims": ["jti"]}, True),
-    ({}, {"require_claims": ["jti"]}, False),
-    ({"iss": "a"}, {"issuer": "a"}, True),
-    ({"iss": "a"}, {"issuer": ["b", "a"]}, True),
-    ({"iss": "a"}, {"issuer": ["b"]}, False),
-    ({}, {"issuer": "a"}, False),
-    ({"aud": ["a", "b"]}, {"audience": ["b", "c"]}, True),
-    ({"aud": "a"}, {"audience": "b"}, False),
-    ({"aud": "a"}, {}, True),
-    ({"aud": "a"}, {"audience": ["a"], "strict_audience": True}, True),
-    ({"aud": "a"}, {"audience": "a", "strict_audience": True}, True),
-    ({"aud": ["a"]}, {"audience": "a", "strict_audience": True}, False),
-]
-
-
-@pytest.mark.parametrize(("changed", "options", "expected"), OPTIONS)
-def test_options_decide(changed: dict[str, Any], options: dict[str, Any], expected: bool) -> None:
-    assert is_accepted(signed(claims(**changed)), **options) == expected
-
-
-@pytest.mark.parametrize("audience", [None, [], ["a", "b"]])
-def test_strict_audience_needs_one_audience(audience: Any) -> None:
-    with pytest.raises(ValueError, match="length 1"):
-        Token.decode("x.y.z", SECRET, "HS256", audience=audience, strict_audience=True)
+def test_strict_audience_needs_one_audience() -> None:
+    for audience in (None, [], ["a", "b"]):
+        with pytest.raises(ValueError, match="length 1"):
+            Token.decode("x.y.z", SECRET, "HS256", audience=audience, strict_audience=True)
 
 
 def test_key_is_found_by_a_provider() -> None:
@@ -225,53 +146,42 @@ def test_key_is_found_by_a_provider() -> None:
         asked.append(token)
         return PUBLIC  # type: ignore[no-any-return]
 
-    encoded = signed(claims(), PRIVATE, "RS256", kid="1")
+    encoded = signed(claims(), kid="1")
     assert Token.decode(encoded, provider, ["ES256", "RS256"]).sub == "ann"
     with pytest.raises(NotAuthorizedException):
         Token.decode(encoded, provider, "PS256")
     assert [(token.kid, token.algorithm) for token in asked] == [("1", "RS256")]
-    assert Token.decode(ISSUER.token(), ISSUER.key_provider, "RS256").sub == "user"
+    for nothing in (None, [], ()):
+        with pytest.raises(NotAuthorizedException):
+            Token.decode(encoded, lambda _: nothing, "RS256")
 
 
-@pytest.mark.parametrize(
-    ("raised", "expected"),
-    [
-        (KeyNotFoundException("x"), NotAuthorizedException),
-        (LookupError("x"), NotAuthorizedException),
-        (jwt.PyJWKClientError("x"), NotAuthorizedException),
-        (jwt.PyJWKClientConnectionError("x"), KeysUnavailableException),
-        (ConnectionError("x"), KeysUnavailableException),
-        (ZeroDivisionError("x"), ZeroDivisionError),
-    ],
-)
-def test_errors_of_a_provider_tell_whose_fault_it_is(raised: Exception, expected: type[Exception]) -> None:
-    def provider(token: UnverifiedToken) -> Key:
-        raise raised
-
-    with pytest.raises(expected):
-        Token.decode(signed(claims(), PRIVATE, "RS256"), provider, "RS256")
-
-
-@pytest.mark.parametrize("found", [None, [], ()])
-def test_provider_that_finds_nothing_refuses(found: Any) -> None:
-    with pytest.raises(NotAuthorizedException):
-        Token.decode(signed(claims(), PRIVATE, "RS256"), lambda _: found, "RS256")
+def test_errors_of_a_provider_tell_whose_fault_it_is() -> None:
+    for expected, errors in {
+        NotAuthorizedException: [KeyNotFoundException("x"), LookupError("x"), jwt.PyJWKClientError("x")],
+        KeysUnavailableException: [jwt.PyJWKClientConnectionError("x"), ConnectionError("x")],
+        ZeroDivisionError: [ZeroDivisionError("x")],
+    }.items():
+        for error in errors:
+            provider: Any = Mock(side_effect=error)
+            with pytest.raises(expected):
+                Token.decode(signed(claims()), lambda token: provider(token), "RS256")
 
 
 def test_asynchronous_provider_is_refused() -> None:
-    async def provider(token: UnverifiedToken) -> Key:
-        return PUBLIC  # type: ignore[no-any-return]
-
     class Later:
         def __await__(self) -> Any:
             return iter(())
 
-    def other(token: UnverifiedToken) -> Awaitable[Key]:
+    async def provider(token: UnverifiedToken) -> Any:
+        return PUBLIC
+
+    def other(token: UnverifiedToken) -> Any:
         return Later()
 
     for given in (provider, other):
         with pytest.raises(ImproperlyConfiguredException, match="asynchronous"):
-            Token.decode(signed(claims(), PRIVATE, "RS256"), given, "RS256")
+            Token.decode(signed(claims()), given, "RS256")
 
 
 def test_algorithm_that_pyjwt_was_taught_is_left_to_it() -> None:
@@ -295,8 +205,7 @@ def private_jwk(**members: Any) -> jwt.PyJWK:
 
 def test_first_key_signs_and_names_itself_in_the_header() -> None:
     token, jwk = Token(sub="ann", exp=in_an_hour()), private_jwk(kid="mine", alg="RS256")
-    other = rsa.generate_private_key(65537, 2048)
-    encoded = token.encode([jwk, other], "RS256")
+    encoded = token.encode([jwk, FORGER.private_key], "RS256")
     assert jwt.get_unverified_header(encoded)["kid"] == "mine"
     assert Token.decode(encoded, PUBLIC, "RS256") == token
     headers = {"typ": "at+jwt", "kid": "other"}
@@ -304,22 +213,22 @@ def test_first_key_signs_and_names_itself_in_the_header() -> None:
     assert jwt.get_unverified_header(token.encode(SECRET, "HS256", {"x": 1}))["x"] == 1
 
 
-UNFIT: dict[str, tuple[Any, str]] = {
-    "public": (PUBLIC, "RS256"),
-    "public JWK": (jwt.PyJWK(public_jwk(PRIVATE)), "RS256"),
-    "of another kind": (PRIVATE, "ES256"),
-    "JWK for another algorithm": (private_jwk(), "RS512"),
-    "secret": (SECRET, "RS256"),
-    "private key as a secret": (PRIVATE, "HS256"),
-    "unknown algorithm": (SECRET, "HS1"),
-    "none": ([], "HS256"),
-}
+UNFIT: list[tuple[Any, str]] = [
+    (PUBLIC, "RS256"),
+    (jwt.PyJWK(public_jwk(PRIVATE)), "RS256"),
+    (PRIVATE, "ES256"),
+    (private_jwk(), "RS512"),
+    (SECRET, "RS256"),
+    (PRIVATE, "HS256"),
+    (SECRET, "HS1"),
+    ([], "HS256"),
+]
 
 
-@pytest.mark.parametrize("kind", UNFIT)
-def test_what_cannot_sign_is_an_error_of_the_application(kind: str) -> None:
+@pytest.mark.parametrize(("key", "algorithm"), UNFIT, ids=range(len(UNFIT)))
+def test_what_cannot_sign_is_an_error_of_the_application(key: Any, algorithm: str) -> None:
     with pytest.raises(ImproperlyConfiguredException, match="Failed to encode token"):
-        Token(sub="ann", exp=in_an_hour()).encode(*UNFIT[kind])
+        Token(sub="ann", exp=in_an_hour()).encode(key, algorithm)
 
 
 HEADER = {"alg": "RS256", "kid": "k"}
@@ -359,22 +268,21 @@ def test_unverified_token_shows_what_the_token_says() -> None:
     assert UnverifiedToken(token.encoded).header == token.header == {**HEADER, "x": {"y": 1}}
 
 
-@pytest.mark.parametrize("payload", [b"", b"x", b"[]", b"[" * 5000, b"\xff", b'{"a": NaN}', b'{"a": "\\ud800"}'])
-def test_claims_are_looked_at_when_asked_for(payload: bytes) -> None:
-    token = UnverifiedToken(unsigned(HEADER, payload))
-    with pytest.raises(jwt.InvalidTokenError):
-        _ = token.issuer
+def test_claims_are_looked_at_when_asked_for() -> None:
+    for payload in (b"", b"x", b"[]", b"[" * 5000, b"\xff", b'{"a": NaN}', b'{"a": "\\ud800"}'):
+        token = UnverifiedToken(unsigned(HEADER, payload))
+        with pytest.raises(jwt.InvalidTokenError):
+            _ = token.issuer
     assert UnverifiedToken(unsigned(HEADER, {"iss": 5})).issuer is None
 
 
-@pytest.mark.parametrize(("signature", "expected"), [("AA", True), ("AA==", True), ("AA=", False), ("AA===", False)])
-def test_padding_may_be_allowed(signature: str, expected: bool) -> None:
-    encoded = unsigned(HEADER, signature=signature)
-    if expected:
+def test_padding_may_be_allowed() -> None:
+    for signature in ("AA", "AA=="):
+        encoded = unsigned(HEADER, signature=signature)
         assert UnverifiedToken(encoded, allow_padding=True).encoded == encoded
-    else:
+    for signature in ("AA=", "AA==="):
         with pytest.raises(jwt.InvalidTokenError):
-            UnverifiedToken(encoded, allow_padding=True)
+            UnverifiedToken(unsigned(HEADER, signature=signature), allow_padding=True)
 
 
 def test_clock_of_today_is_used_by_default(clock: time_machine.Traveller) -> None:

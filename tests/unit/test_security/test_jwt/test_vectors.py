@@ -13,7 +13,8 @@ import pytest
 from litestar.exceptions import NotAuthorizedException
 from litestar.security.jwt import Token, UnverifiedToken
 from litestar.security.jwt.keys import select, thumbprint
-from tests.unit.test_security.test_jwt.hostile import base64url
+
+from .hostile import base64url
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text(encoding="utf-8"))
 
@@ -36,16 +37,12 @@ def test_published_signature_is_verified_and_belongs_to_nothing_else(vector: dic
     spoilt[-1] ^= 1
     with pytest.raises(jwt.InvalidSignatureError):
         jwt.PyJWS().decode(f"{signing_input}.{base64url(bytes(spoilt))}", key, [vector["algorithm"]])
-
-
-@by_source([vector for vector in VECTORS["verified"] if vector["payload"].startswith("{")])
-def test_claims_of_a_published_token_are_read(vector: dict[str, Any]) -> None:
-    [key] = select(key_of(vector), UnverifiedToken(vector["token"])).keys
-    arguments = (vector["token"], key, [vector["algorithm"]])
-    claims = Token.decode_payload(*arguments, options={"verify_exp": False})
-    assert claims == {"iss": "joe", "exp": 1300819380, "http://example.com/is_root": True}
-    with pytest.raises(jwt.ExpiredSignatureError):
-        Token.decode_payload(*arguments)
+    if vector["payload"].startswith("{"):
+        arguments = (vector["token"], key, [vector["algorithm"]])
+        claims = Token.decode_payload(*arguments, options={"verify_exp": False})
+        assert claims == {"iss": "joe", "exp": 1300819380, "http://example.com/is_root": True}
+        with pytest.raises(jwt.ExpiredSignatureError):
+            Token.decode_payload(*arguments)
 
 
 @by_source(VECTORS["refused"])
