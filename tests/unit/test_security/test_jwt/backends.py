@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 from functools import partial, wraps
-from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, Final
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import jwt
@@ -93,10 +93,8 @@ def backend(key_provider: Any, kind: Any = JWTAuth, **options: Any) -> JWTAuth[s
 def own_backend(kind: Any = JWTAuth, **options: Any) -> JWTAuth[str, Token]:
     """Make a backend that verifies the tokens that it issues, with a shared secret if nothing else is given."""
     url = {"token_url": "/login"} if kind is OAuth2PasswordBearerAuth else {}
-    made: JWTAuth[str, Token] = kind(
-        **{"token_secret": SECRET, "retrieve_user_handler": retrieve_user, **url, **options}
-    )
-    return made
+    made = kind(**{"token_secret": SECRET, "retrieve_user_handler": retrieve_user, **url, **options})
+    return cast("JWTAuth[str, Token]", made)
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -205,7 +203,6 @@ def on_both_libraries(test: Callable[..., Coroutine[Any, Any, None]]) -> Callabl
     def run(library: str, **arguments: Any) -> None:
         anyio.run(partial(test, **arguments), backend=library)
 
-    of_test = signature(test)
-    library = Parameter("library", Parameter.KEYWORD_ONLY)
-    run.__signature__ = of_test.replace(parameters=[*of_test.parameters.values(), library])  # type: ignore[attr-defined]
-    return run
+    parameters = [*signature(test).parameters.values(), Parameter("library", Parameter.KEYWORD_ONLY)]
+    setattr(run, "__signature__", Signature(parameters))
+    return cast("Callable[..., None]", run)

@@ -279,7 +279,7 @@ def test_secret_signs_while_the_provider_verifies() -> None:
 
 @each_kind
 def test_provider_without_an_audience_is_warned_of(kind: Any) -> None:
-    url = {"token_url": "/login"} if kind is OAuth2PasswordBearerAuth else {}
+    url: Any = {"token_url": "/login"} if kind is OAuth2PasswordBearerAuth else {}
     with pytest.warns(LitestarWarning, match="accepted_audiences") as caught:
         kind(retrieve_user_handler=print, key_provider=KEY, **url)
     assert caught[0].filename == __file__

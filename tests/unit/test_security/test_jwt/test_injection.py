@@ -142,7 +142,8 @@ REFUSED = [_by_mere_name, _by_query, _by_header, _by_cookie, _by_data, _by_body,
 def test_whatever_else_a_factory_asks_for_is_refused(
     layer: str, factory: Callable[..., Any], records: list[Any]
 ) -> None:
-    given, of_app, of_handler = sync(factory), {}, {}
+    given: Any = sync(factory)
+    of_app, of_handler = dict[str, Provide](), dict[str, Provide]()
     if layer == "handler":
         given, of_handler = ALPHA.key_provider, {"key_provider": sync(factory)}
     elif layer == "dependency":

@@ -182,12 +182,13 @@ def test_defaults_and_the_positional_secret_are_as_before(kind: Any, without: se
 
 def test_option_beside_a_shared_secret_means_what_it_did() -> None:
     token = with_secret(ISSUER.token(s=1, u=1, b=1))
-    for option, values in {
+    options: dict[str, Any] = {
         "accepted_issuers": ([], ISSUER.name),
         "accepted_audiences": ([], "api"),
         "require_claims": ([], "sub"),
         "token_secret": [SECRET.encode()],
-    }.items():
+    }
+    for option, values in options.items():
         for value in values:
             assert statuses(own_backend(**{option: value}), token) == [200]
 

@@ -151,17 +151,19 @@ def test_key_is_found_by_a_provider() -> None:
     with pytest.raises(NotAuthorizedException):
         Token.decode(encoded, provider, "PS256")
     assert [(token.kid, token.algorithm) for token in asked] == [("1", "RS256")]
-    for nothing in (None, [], ()):
+    nothings: list[Any] = [None, [], ()]
+    for nothing in nothings:
         with pytest.raises(NotAuthorizedException):
             Token.decode(encoded, lambda _: nothing, "RS256")
 
 
 def test_errors_of_a_provider_tell_whose_fault_it_is() -> None:
-    for expected, errors in {
+    errors_by_kind: dict[type[Exception], list[Exception]] = {
         NotAuthorizedException: [KeyNotFoundException("x"), LookupError("x"), jwt.PyJWKClientError("x")],
         KeysUnavailableException: [jwt.PyJWKClientConnectionError("x"), ConnectionError("x")],
         ZeroDivisionError: [ZeroDivisionError("x")],
-    }.items():
+    }
+    for expected, errors in errors_by_kind.items():
         for error in errors:
             provider: Any = Mock(side_effect=error)
             with pytest.raises(expected):
