@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,16 +15,64 @@ from tests.examples.test_security.test_jwt.internet import Internet, answer_of, 
 STAFF = "https://login.microsoftonline.com/11111111-1111-1111-1111-111111111111/v2.0"
 CUSTOMERS = "https://my-tenant.eu.auth0.com/"
 CLIENT = "22222222-2222-2222-2222-222222222222"
+IDP, PARTNER, OTHER = "https://idp.example.com", "https://partner.example", "https://other.example"
+CONTOSO, FABRIKAM = "https://login.contoso.example", "https://login.fabrikam.example"
+EMAIL = {"email": "a@example.com", "email_verified": True}
 
 
-def hosted(internet: Internet, name: str, **options: Any) -> LocalIssuer:
-    return internet.host(LocalIssuer(issuer=name, **{"audience": "my-api", **options}))
+Hosted = Callable[[str], LocalIssuer]
 
 
-def test_issuer_comes_from_the_environment(
-    idp: LocalIssuer, internet: Internet, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def hosted(internet: Internet) -> Hosted:
+    return lambda name: internet.host(LocalIssuer(issuer=name, audience="my-api"))
+
+
+@pytest.mark.parametrize(
+    ("example", "issuer", "claims", "path", "answer"),
+    [
+        ("remote_jwks", IDP, {}, "/me", "alice"),
+        ("remote_jwks", IDP, {"iss": OTHER}, "/me", "issuer"),
+        ("remote_jwks", IDP, {"iss": None}, "/me", "missing claim iss"),
+        ("remote_jwks", IDP, {"aud": "another"}, "/me", "audience"),
+        ("remote_jwks", IDP, {"aud": None}, "/me", "missing claim aud"),
+        ("remote_jwks", IDP, {"exp": 1}, "/me", "expired"),
+        ("remote_jwks", IDP, {"exp": None}, "/me", "missing claim exp"),
+        ("two_providers", STAFF, {"aud": CLIENT}, "/me", "staff alice"),
+        ("two_providers", CUSTOMERS, {"aud": "https://api.example.com"}, "/me", "customer alice"),
+        ("two_providers", CUSTOMERS, {"aud": CLIENT}, "/me", "audience"),
+        ("two_providers", CUSTOMERS, {"aud": CLIENT, "iss": STAFF}, "/me", "unknown key"),
+        ("two_providers", OTHER, {"aud": CLIENT}, "/me", "issuer"),
+        ("tenants_from_database", CONTOSO, {}, "/me", "alice of Contoso"),
+        ("tenants_from_database", FABRIKAM, {}, "/me", "issuer"),
+        ("provider_per_router", IDP, {}, "/me", f"alice of {IDP}"),
+        ("provider_per_router", PARTNER, {"aud": "partner-api"}, "/partner/me", f"alice of {PARTNER}"),
+        ("provider_per_router", PARTNER, {"aud": "partner-api"}, "/me", "issuer"),
+        ("provider_per_router", IDP, {}, "/partner/me", "issuer"),
+        ("provider_per_router", PARTNER, {}, "/partner/me", "audience"),
+        ("backend_per_router", IDP, {"aud": "orders-api"}, "/orders/me", "alice"),
+        ("backend_per_router", IDP, {"aud": "admin-api"}, "/admin/me", "alice"),
+        ("backend_per_router", IDP, {"aud": "orders-api"}, "/admin/me", "audience"),
+        ("backend_per_router", IDP, {"aud": "admin-api"}, "/orders/me", "audience"),
+        ("provider_from_path", CONTOSO, {}, "/contoso/me", "alice of contoso"),
+        ("provider_from_path", FABRIKAM, {}, "/fabrikam/me", "alice of fabrikam"),
+        ("provider_from_path", CONTOSO, {}, "/fabrikam/me", "issuer"),
+        ("provider_from_path", CONTOSO, {}, "/initech/me", "404"),
+        ("typed_claims", IDP, {**EMAIL, "groups": ["a"]}, "/me", '{"email":"a@example.com","groups":["a"]}'),
+        ("typed_claims", IDP, {**EMAIL, "email_verified": False}, "/me", "no user"),
+        ("typed_claims", IDP, {**EMAIL, "groups": "a"}, "/me", "claims do not fit MyToken: groups"),
+    ],
+)
+def test_tokens_and_answers(
+    hosted: Hosted, internet: Internet, example: str, issuer: str, claims: Any, path: str, answer: str
 ) -> None:
-    other = hosted(internet, "https://other.example")
+    hosted(STAFF)
+    assert answer_of(example, hosted(issuer).token("alice", **claims), path) == answer
+    assert not any("fabrikam" in url for url in internet.requests) or "provider_from_path" in example
+
+
+def test_issuer_comes_from_the_environment(idp: LocalIssuer, hosted: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = hosted(OTHER)
     for issuer, stranger in ((idp, other), (other, idp)):
         monkeypatch.setenv("ISSUER", issuer.issuer)
         with client_of("settings_provide") as client:
@@ -39,84 +88,17 @@ def test_missing_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "KeyError('ISSUER')" in str(e.value) + repr(e.value)
 
 
-def test_key_set_is_enough(idp: LocalIssuer, internet: Internet) -> None:
-    assert answer_of("remote_jwks", idp.token("alice")) == "alice"
+def test_only_the_keys_are_asked_for(idp: LocalIssuer, internet: Internet) -> None:
+    answer_of("remote_jwks", idp.token("alice"))
     assert internet.requests == ["https://idp.example.com/keys"]
 
 
-@pytest.mark.parametrize(
-    ("claims", "reason"),
-    [
-        ({"iss": "https://other.example"}, "issuer"),
-        ({"iss": None}, "missing claim iss"),
-        ({"aud": "another"}, "audience"),
-        ({"aud": None}, "missing claim aud"),
-        ({"exp": 1}, "expired"),
-        ({"exp": None}, "missing claim exp"),
-    ],
-)
-def test_key_set_verifies_nothing_else(idp: LocalIssuer, claims: Any, reason: str) -> None:
-    assert answer_of("remote_jwks", idp.token("alice", **claims)) == reason
-
-
-def test_issuers_are_told_apart(internet: Internet) -> None:
-    staff = hosted(internet, STAFF, audience=CLIENT)
-    customers = hosted(internet, CUSTOMERS, audience="https://api.example.com")
-    example = load("two_providers")
-    assert answer_of(example, staff.token("alice")) == "staff alice"
-    assert answer_of(example, customers.token("bob")) == "customer bob"
-    assert answer_of(example, customers.token("bob", aud=CLIENT)) == "audience"
-    assert answer_of(example, customers.token("bob", iss=STAFF, aud=CLIENT)) == "unknown key"
-    asked = len(internet.requests)
-    assert answer_of(example, LocalIssuer(issuer="https://x.example").token()) == "issuer"
-    assert len(internet.requests) == asked
-
-
-def test_tenants_come_from_a_database(internet: Internet) -> None:
-    contoso = hosted(internet, "https://login.contoso.example")
-    fabrikam = hosted(internet, "https://login.fabrikam.example")
+def test_user_of_a_tenant_that_left(hosted: Hosted) -> None:
     example = load("tenants_from_database")
+    contoso = hosted(CONTOSO)
     assert answer_of(example, contoso.token("alice")) == "alice of Contoso"
-    assert answer_of(example, fabrikam.token("bob")) == "issuer"
-    assert not any("fabrikam" in url for url in internet.requests)
     example.TENANTS.clear()
     assert answer_of(example, contoso.token("alice")) == "no user"
-
-
-def test_router_has_a_provider_and_an_audience_of_its_own(idp: LocalIssuer, internet: Internet) -> None:
-    partner = hosted(internet, "https://partner.example", audience="partner-api")
-    example = load("provider_per_router")
-    for token, path, answer in (
-        (idp.token("alice"), "/me", "alice of https://idp.example.com"),
-        (partner.token("bob"), "/partner/me", "bob of https://partner.example"),
-        (partner.token("bob"), "/me", "issuer"),
-        (idp.token("alice"), "/partner/me", "issuer"),
-        (partner.token("bob", aud="my-api"), "/partner/me", "audience"),
-    ):
-        assert answer_of(example, token, path) == answer
-
-
-@pytest.mark.parametrize(
-    ("audience", "path", "answer"),
-    [
-        ("orders-api", "/orders/me", "alice"),
-        ("admin-api", "/admin/me", "alice"),
-        ("orders-api", "/admin/me", "audience"),
-        ("admin-api", "/orders/me", "audience"),
-    ],
-)
-def test_router_has_a_backend_of_its_own(idp: LocalIssuer, audience: str, path: str, answer: str) -> None:
-    assert answer_of("backend_per_router", idp.token("alice", aud=audience), path) == answer
-
-
-def test_path_names_the_tenant(internet: Internet) -> None:
-    contoso = hosted(internet, "https://login.contoso.example")
-    fabrikam = hosted(internet, "https://login.fabrikam.example", algorithm="EdDSA")
-    example = load("provider_from_path")
-    assert answer_of(example, contoso.token("alice"), "/contoso/me") == "alice of contoso"
-    assert answer_of(example, fabrikam.token("bob"), "/fabrikam/me") == "bob of fabrikam"
-    assert answer_of(example, contoso.token("alice"), "/fabrikam/me") == "issuer"
-    assert answer_of(example, contoso.token("alice"), "/initech/me") == "404"
 
 
 def test_scopes_and_roles_open_routes(idp: LocalIssuer) -> None:
@@ -127,21 +109,6 @@ def test_scopes_and_roles_open_routes(idp: LocalIssuer) -> None:
         assert refused.status_code == 403
         assert 'scope="orders.write admin"' in refused.headers["WWW-Authenticate"]
         assert client.post("/orders", headers=idp.auth_header("bob", roles=["admin"])).status_code == 201
-
-
-@pytest.mark.parametrize(
-    ("claims", "answer"),
-    [
-        (
-            {"email": "a@example.com", "email_verified": True, "groups": ["staff"]},
-            '{"email":"a@example.com","groups":["staff"]}',
-        ),
-        ({"email": "a@example.com", "email_verified": False}, "no user"),
-        ({"email": "a@example.com", "email_verified": True, "groups": "staff"}, "claims do not fit MyToken: groups"),
-    ],
-)
-def test_claims_have_types(idp: LocalIssuer, claims: Any, answer: str) -> None:
-    assert answer_of("typed_claims", idp.token("alice", **claims)) == answer
 
 
 def test_tokens_lack_claims() -> None:
