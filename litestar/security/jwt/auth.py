@@ -57,7 +57,7 @@ _SCHEME: Final = re.compile(r"[\w!#$%&'*+.^`|~-]*", re.ASCII)
 
 @dataclass(kw_only=True)
 class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, TokenT]):
-    """What all backends that authenticate by a JSON Web Token have in common: their options, and issuing tokens."""
+    """Base class of the JWT backends. It has the options that they share, and it issues tokens."""
 
     _sends_body = False
     # What the middleware calls by the same name.
@@ -68,15 +68,15 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
     )
 
     token_secret: Any = field(default=None, repr=False, kw_only=False)
-    """The :data:`Key` that signs tokens. A shared secret or a private key. Of several, the first signs.
+    """The :data:`Key` that signs tokens. It is a shared secret or a private key. If there are several keys, the first one signs.
 
-    Without a ``key_provider``, it verifies tokens too, and may be a public key if the application issues no tokens. Keep it
-    out of the source, for example in the environment.
+    Without a ``key_provider``, it also verifies tokens. If the application issues no tokens, it can then be a public key. Keep
+    secrets and private keys out of your source code. Read them from the environment, for example.
     """
     retrieve_user_handler: Callable[[Any, ASGIConnection[Any, Any, Any, Any]], SyncOrAsyncUnion[Any | None]]
     """Function that receives a verified token and the connection, and returns the user, or ``None`` if there is none.
 
-    ``connection.user`` and ``connection.auth`` are the user and the token from then on.
+    From then on, ``connection.user`` is the user and ``connection.auth`` is the token.
     """
     revoked_token_handler: Callable[[Any, ASGIConnection[Any, Any, Any, Any]], SyncOrAsyncUnion[bool]] | None = None
     """Function that receives a verified token and the connection, and tells whether the token has been revoked."""
@@ -85,7 +85,7 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
     exclude: str | list[str] | None = None
     """Patterns of paths that need no authentication."""
     exclude_opt_key: str = "exclude_from_auth"
-    """Key in the ``opt`` of a route handler that exempts it from authentication if true."""
+    """Key in the ``opt`` of a route handler. If its value is true, the route handler needs no authentication."""
     exclude_http_methods: Sequence[Method] | None = field(
         default_factory=lambda: cast("Sequence[Method]", ["OPTIONS", "HEAD"])
     )
@@ -97,13 +97,13 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
     dependencies: dict[str, Provide] | None = None
     """Dependencies to register with the application."""
     type_encoders: TypeEncodersMap | None = None
-    """Functions by type that make values fit for a response body."""
+    """Functions that encode values for a response body, by type."""
     algorithm: Any = None
-    """The name of the algorithm to accept, or a sequence of names. The first that fits ``token_secret`` signs.
+    """The name of the algorithm to accept, or a sequence of names. The first one that fits ``token_secret`` signs.
 
-    If not set: ``HS256`` with a shared secret. With an asymmetric key or a ``key_provider``, whatever asymmetric algorithm the
-    found key is for. HMAC and asymmetric algorithms cannot be mixed, as a public key could then pass for a secret (`RFC 8725,
-    section 2.1 <https://datatracker.ietf.org/doc/html/rfc8725#section-2.1>`_).
+    By default, it is ``HS256`` with a shared secret. With an asymmetric key or a ``key_provider``, it is any asymmetric algorithm
+    that fits the key. HMAC and asymmetric algorithms cannot be mixed. Otherwise, an attacker could sign with a public key as the
+    secret (`RFC 8725, section 2.1 <https://datatracker.ietf.org/doc/html/rfc8725#section-2.1>`_).
     """
     auth_header: str = "Authorization"
     """Name of the request header that carries the token."""
@@ -118,16 +118,16 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
     token_cls: type[Token] = Token
     """The class that verified claims become an instance of."""
     accepted_audiences: Any = None
-    """Accept tokens for one of these audiences only. Or a mapping from issuers to their audiences, so that tokens of other issuers are
-    refused.
+    """The audiences to accept, as a sequence or as a mapping from issuers to audiences. A mapping refuses tokens of other issuers.
 
-    With a ``key_provider``, Litestar warns if you omit it: the backend then accepts what the provider issued for any
-    application. ``[]`` says that you intend that.
+    With a ``key_provider``, Litestar warns you if you omit this option, because the backend then accepts tokens that were issued
+    for any application. To accept any audience on purpose, pass ``[]``.
     """
     accepted_issuers: Any = None
-    """Accept tokens of these issuers only. A sequence of names, or a function, synchronous or asynchronous, that returns ``True``.
+    """The issuers to accept, as a sequence of names, or a function that takes a name and returns ``True`` to accept it.
 
-    Any issuer by default. :class:`OpenIDProvider` and :class:`IssuerKeyProvider` check the issuer in any case.
+    The function can be synchronous or asynchronous. By default, any issuer is accepted. :class:`OpenIDProvider` and
+    :class:`IssuerKeyProvider` check the issuer in any case.
     """
     require_claims: Sequence[str] | None = None
     """Names of claims that a token must have."""
@@ -138,14 +138,19 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
     strict_audience: bool = False
     """Whether ``aud`` must be a single value, equal to the one accepted audience."""
     key_provider: Key | KeyProvider | Provide | jwt.PyJWKClient | None = None
-    """Finds the keys to verify tokens with, instead of ``token_secret``.
+    """Finds the keys that verify tokens. ``token_secret`` then only signs.
 
-    An :class:`OpenIDProvider`, :class:`RemoteJWKSet` or :class:`IssuerKeyProvider`; any function, synchronous or asynchronous,
-    from :class:`UnverifiedToken` to a key; a key; a :class:`jwt.PyJWKClient`; or a :class:`Provide <litestar.di.Provide>` with a
-    function that returns one of these. See :ref:`key providers <jwt-key-providers>` for what such a function may ask for.
+    It can be:
+
+    - an :class:`OpenIDProvider`, a :class:`RemoteJWKSet` or an :class:`IssuerKeyProvider`,
+    - a key,
+    - a function, synchronous or asynchronous, that takes an :class:`UnverifiedToken` and returns a key,
+    - a :class:`jwt.PyJWKClient`,
+    - a :class:`Provide <litestar.di.Provide>` with a function that returns one of these. See :ref:`key providers
+      <jwt-key-providers>` for the parameters that this function may have.
     """
     key_provider_name: str = "key_provider"
-    """Name of the dependency that the key provider becomes.
+    """Name of the dependency that holds the key provider.
 
     Route handlers can ask for it. Routers, controllers and route handlers can override it.
     """
@@ -156,11 +161,11 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
     <https://datatracker.ietf.org/doc/html/rfc9068>`_. Case and a leading ``application/`` do not matter. Any type by default."""
     auth_scheme: str | None = None
     """The authentication scheme in front of the token. ``""`` for headers that hold a bare token, such as the ones of Google IAP,
-    Cloudflare Access and AWS load balancers. If not set: ``Bearer`` with a ``key_provider``, any without."""
+    Cloudflare Access and AWS load balancers. By default, it is ``Bearer`` with a ``key_provider``, and any scheme without one."""
     protected_resource: str | None = None
     """URL of the application as a protected resource (`RFC 9728 <https://datatracker.ietf.org/doc/html/rfc9728>`_), which MCP clients
     need. Its metadata is served under ``/.well-known/oauth-protected-resource``, and challenges point there. A URL without a path
-    ends in ``/``, as clients send it that way. Name at least one issuer: by an :class:`OpenIDProvider`, or in ``accepted_issuers``."""
+    ends in ``/``, because clients send it that way. Name at least one issuer: by an :class:`OpenIDProvider`, or in ``accepted_issuers``."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -341,8 +346,8 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
             token_audience: Audience (``aud``) of the token.
             token_unique_jwt_id: ID (``jti``) of the token.
             token_extras: Further claims, under ``extras``.
-            send_token_as_response_body: Whether the token is the body, unless there is another. ``False`` by default, and ``True``
-                with :class:`OAuth2PasswordBearerAuth`, whose body is an :class:`OAuth2Login`.
+            send_token_as_response_body: Whether to send the token as the body if there is no ``response_body``. ``False`` by
+                default, and ``True`` with :class:`OAuth2PasswordBearerAuth`, whose body is an :class:`OAuth2Login`.
 
         Returns:
             The response.
@@ -393,7 +398,7 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
             **kwargs: Values for further fields of ``token_cls``.
 
         Returns:
-            The token in compact serialization. With a private key, its header names the key by a ``kid``: the key's own, or else
+            The token in compact serialization. With a private key, its header has a ``kid``: the ID of the key or, if it has none,
             its thumbprint (`RFC 7638 <https://datatracker.ietf.org/doc/html/rfc7638>`_).
 
         Raises:
@@ -424,7 +429,7 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         return identified(private, kid, name) if name in ASYMMETRIC_ALGORITHMS else private, name
 
     def format_auth_header(self, encoded_token: str) -> str:
-        """Put the authentication scheme in front of a token, if there is one.
+        """Put the authentication scheme, if there is one, in front of a token.
 
         Args:
             encoded_token: The token.
@@ -453,13 +458,13 @@ class _CookieAuth(BaseJWTAuth[UserType, TokenT]):
     key: str = "token"
     """Name of the cookie."""
     path: str = "/"
-    """Path that request URLs have to start with for the cookie to be sent."""
+    """The browser sends the cookie with requests whose path starts with this."""
     domain: str | None = None
-    """Domain that the cookie is sent to. By default only the host that set it."""
+    """Domain that receives the cookie. By default, only the host that set it."""
     secure: bool | None = None
     """Whether the cookie is sent over HTTPS only."""
     samesite: Literal["lax", "strict", "none"] = "lax"
-    """Whether the cookie goes with requests from other sites."""
+    """Whether the browser sends the cookie with requests from other sites."""
     authentication_middleware_class: type[JWTCookieAuthenticationMiddleware] = JWTCookieAuthenticationMiddleware  # pyright: ignore[reportIncompatibleVariableOverride]
     """The middleware class, this one or a subclass."""
 
@@ -504,9 +509,9 @@ class OAuth2Login:
     access_token: str
     """The token."""
     token_type: str
-    """How to use it."""
+    """The type of the token, ``bearer``."""
     refresh_token: str | None = field(default=None)
-    """A token to get another one with, if there is one."""
+    """A token that the client can exchange for a new one, if there is one."""
     expires_in: int | None = field(default=None)
     """Seconds until the token expires."""
 

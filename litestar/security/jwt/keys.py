@@ -66,7 +66,7 @@ class KeysUnavailableException(ServiceUnavailableException):
     """No keys are available at the moment. The response is ``503`` with ``Retry-After``."""
 
     def __init__(self, *args: Any, retry_after: float = 30, **kwargs: Any) -> None:
-        """Say when to come back.
+        """Create the exception.
 
         Args:
             *args: What went wrong. It is part of the response body.
@@ -99,12 +99,12 @@ class KeyProvider(Protocol):
     """Anything that finds the key for a token.
 
     Any function or callable object of this shape is a key provider. A synchronous provider is called on the event loop, so
-    it must not block. Besides, a provider may have any of these attributes:
+    it must not block. A provider can also have any of these attributes:
 
     - ``lifespan(app)``: an async context manager, entered when the application starts and left when it shuts down.
-    - ``async look_again(token) -> Key | None``: asked once when a signature did not verify with what the provider returned. An
-      issuer may have put a new key behind a known ID.
-    - ``issuers``: names of the issuers whose keys it finds, listed in protected resource metadata.
+    - ``async look_again(token) -> Key | None``: called once if the signature does not verify with the key that the provider
+      returned. The issuer may have put a new key behind a known ID.
+    - ``issuers``: the names of the issuers, listed in protected resource metadata.
     - ``openid_connect_url``: URL of the discovery document, shown in the OpenAPI document.
     """
 
@@ -119,7 +119,7 @@ class KeyProvider(Protocol):
             token: What the token says about itself. None of it can be trusted.
 
         Returns:
-            A key or several, or an awaitable of them. ``None`` or no key at all means that the token is refused.
+            A key, several keys, or an awaitable of these. ``None`` or an empty sequence refuses the token.
 
         Raises:
             KeyNotFoundException: If there is none for this token.

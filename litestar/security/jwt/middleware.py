@@ -112,7 +112,7 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
             await self.key_source.close(app, scope)
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
-        """Find the token of a connection, and authenticate it.
+        """Find the token of a connection, and authenticate the connection.
 
         Args:
             connection: The connection.
@@ -298,7 +298,7 @@ class JWTCookieAuthenticationMiddleware(JWTAuthenticationMiddleware):
         self.auth_cookie_key = auth_cookie_key
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
-        """Find the token of a connection, and authenticate it.
+        """Find the token of a connection, and authenticate the connection.
 
         Args:
             connection: The connection.

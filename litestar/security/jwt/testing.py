@@ -131,7 +131,7 @@ class LocalIssuer:
 
     @property
     def jwks(self) -> dict[str, Any]:
-        """The JWK Set, which has the key that signs, after the one that signed before the last :meth:`rotate`."""
+        """The JWK Set, with the key that signs and, after a :meth:`rotate`, the key that signed before."""
         return {"keys": [dict(jwk) for _, jwk in self._keys]}
 
     @property

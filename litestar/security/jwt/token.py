@@ -75,17 +75,17 @@ class Token:
     exp: datetime
     """When the token expires."""
     sub: str
-    """Whom the token is about, usually the ID of a user."""
+    """The subject of the token, usually the ID of a user."""
     iat: datetime = field(default_factory=lambda: _to_seconds(datetime.now(UTC)))
-    """When the token was issued. Now by default."""
+    """When the token was issued. By default, now."""
     iss: str | None = field(default=None)
-    """Who issued the token."""
+    """The issuer of the token."""
     aud: str | Sequence[str] | None = field(default=None)
-    """Whom the token is for."""
+    """The audience of the token, or several."""
     jti: str | None = field(default=None)
     """The unique ID of the token."""
     extras: dict[str, Any] = field(default_factory=dict)
-    """The claims that the token class has no field for."""
+    """The claims that have no field in the token class."""
 
     def __post_init__(self) -> None:
         if not self.sub:
@@ -109,14 +109,14 @@ class Token:
     ) -> Any:
         """Verify an encoded token with one key, and return its claims.
 
-        Override this to change what claims look like before an instance is made of them.
+        Override this to change the claims before they become an instance of this class.
 
         Args:
             encoded_token: The token, in compact serialization.
             secret: The key to verify the signature with.
             algorithms: The algorithms to accept.
-            issuer: Names of the issuers to accept. Only looked at if ``options`` say so.
-            audience: The audiences to accept. Only looked at if ``options`` say so.
+            issuer: The names of the issuers to accept. Checked only if ``options`` say so.
+            audience: The audiences to accept. Checked only if ``options`` say so.
             options: What else to check.
 
         Returns:
@@ -158,7 +158,7 @@ class Token:
         *,
         leeway: float | timedelta = 0,
     ) -> Self:
-        """Verify an encoded token and make an instance of its claims.
+        """Verify an encoded token, and create an instance from its claims.
 
         Args:
             encoded_token: The token, in compact serialization.
@@ -238,9 +238,9 @@ class Token:
         """Sign the token.
 
         Args:
-            secret: The :data:`Key` to sign with: a shared secret or a private key. Of several, the first signs. The ID of a
-                :class:`jwt.PyJWK` becomes the ``kid`` of the token.
-            algorithm: The name of the algorithm to sign with, or several names of which the first that fits the key is used.
+            secret: The :data:`Key` to sign with: a shared secret or a private key. If there are several keys, the first one
+                signs. The ID of a :class:`jwt.PyJWK` becomes the ``kid`` of the token.
+            algorithm: The name of the algorithm to sign with, or several names. The first one that fits the key is used.
             headers: JOSE header parameters to add.
 
         Returns:

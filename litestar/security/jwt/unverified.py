@@ -36,10 +36,10 @@ class _Encoded(str):
 
 
 class UnverifiedToken:
-    """What a token says about itself before anybody has verified it.
+    """The content of a token, before anybody has verified it.
 
-    A key provider receives one to find the right key. Anyone can write anything into it: use it to *look up* a key among
-    those you trust, never to decide what to trust.
+    A key provider receives it to find the right key. Anyone can write anything into a token. Use it to *look up* a key among
+    those that you trust, never to decide what to trust.
 
     The compact serialization is checked strictly: three segments of canonical, unpadded base64url (`RFC 7515, section 2
     <https://datatracker.ietf.org/doc/html/rfc7515#section-2>`_), a JSON object with unique members as the header, and no
@@ -72,7 +72,7 @@ class UnverifiedToken:
 
     @property
     def header(self) -> Mapping[str, Any]:
-        """The JOSE header, parsed anew each time, so that nobody sees what others change in it.
+        """The JOSE header. Each access returns a new object, so you can change it safely.
 
         Raises:
             jwt.exceptions.InvalidTokenError: If it is nested too deeply.

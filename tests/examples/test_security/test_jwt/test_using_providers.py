@@ -177,3 +177,11 @@ def test_swagger_ui_knows_how_to_log_in(name: str, scheme: str) -> None:
         assert f'"{scheme}"' in client.get("/schema/openapi.json").text
         assert '"usePkceWithAuthorizationCodeGrant":true' in client.get("/schema/swagger").text
         assert client.get("/schema/oauth2-redirect.html").status_code == 200
+
+
+def test_scalar_knows_how_to_log_in() -> None:
+    with client_of("scalar_login") as client:
+        document = client.get("/schema/openapi.json").json()
+        assert document["security"][0] == {"Keycloak": ["openid"]}
+        assert "authorizationCode" in document["components"]["securitySchemes"]["Keycloak"]["flows"]
+        assert '"x-scalar-client-id":"api-docs"' in client.get("/schema/scalar").text
