@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import jwt
 from jwt.algorithms import Algorithm
 
-from litestar.security.jwt.unverified import UnverifiedToken, parse_claims
+from litestar.security.jwt.unverified import parse_claims, taken_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,8 @@ class _Signatures(jwt.PyJWS):
         return _remembering(jwt.get_algorithm_by_name(alg_name))
 
     def _load(self, jwt: Any) -> Any:
-        return UnverifiedToken(jwt).segments
+        token = taken_apart(jwt)
+        return token.payload, token.signing_input, token.header[0], token.signature
 
 
 class _Verifier(jwt.PyJWT):
@@ -80,5 +81,7 @@ class _Verifier(jwt.PyJWT):
         return parse_claims(decoded["payload"])
 
 
-verify: Final[Callable[..., dict[str, Any]]] = _Verifier().decode if jwt.__version__ in _TRIED_VERSIONS else jwt.decode
-"""Verifies a token that has an asymmetric algorithm, with the parameters of :func:`jwt.decode`."""
+verify: Final[Callable[..., dict[str, Any]]] = (
+    _Verifier().decode_complete if jwt.__version__ in _TRIED_VERSIONS else jwt.decode_complete
+)
+"""Verifies a token that has an asymmetric algorithm, with parameters and result of :func:`jwt.decode_complete`."""

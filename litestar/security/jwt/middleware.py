@@ -12,7 +12,7 @@ import jwt
 from litestar.exceptions import HTTPException, ImproperlyConfiguredException, NotAuthorizedException
 from litestar.middleware.authentication import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.security.jwt._refusals import MISSING_CLAIMS, WRONG_TYPE, challenge, logger, reason_of
-from litestar.security.jwt.keys import KeyNotFoundException, names_of, raise_meaning, select
+from litestar.security.jwt.keys import KeyNotFoundException, SelectedKeys, names_of, raise_meaning, select
 from litestar.security.jwt.token import Token
 from litestar.security.jwt.unverified import UnverifiedToken
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from litestar.connection import ASGIConnection
     from litestar.security.jwt._injection import KeySource
-    from litestar.security.jwt.keys import Key, KeyProvider, SelectedKeys
+    from litestar.security.jwt.keys import Key, KeyProvider
     from litestar.types import ASGIApp, Method, Receive, Scope, Scopes, Send
 
 __all__ = ("JWTAuthenticationMiddleware", "JWTCookieAuthenticationMiddleware")
@@ -89,6 +89,7 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
         self.revoked_token_handler = options.get("revoked_token_handler")
         self.strict_audience = options.get("strict_audience", False)
         self.token_audience = options.get("token_audience")
+        self._reads_before_verifying = types is not None or isinstance(self.token_audience, Mapping)
         self.token_cls = options.get("token_cls", Token)
         self.token_issuer = options.get("token_issuer")
         self.token_secret = options["token_secret"]
@@ -181,7 +182,7 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
             if unverified.algorithm not in self._algorithms:
                 raise jwt.InvalidAlgorithmError
             token = await self._verify_with(await self.key_source.provider_for(connection.scope), unverified)
-        elif self.accepted_types is not None or isinstance(self.token_audience, Mapping):
+        elif self._reads_before_verifying:
             audience = self._audience_of(self._unverified(encoded_token))
             token = self._decode(encoded_token, self.token_secret, self.algorithm, audience)
         else:
@@ -227,6 +228,8 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
 
     def _audience_of(self, token: UnverifiedToken) -> Any:
         """Check the type of a token (RFC 8725, section 3.11), and return the audiences to accept of the issuer it names."""
+        if not self._reads_before_verifying:
+            return self.token_audience
         if self.accepted_types is not None:
             declared = token.header.get("typ")
             if not isinstance(declared, str) or _media_type(declared) not in self.accepted_types:
@@ -321,7 +324,9 @@ async def _answer_of(provider: Callable[[UnverifiedToken], Any], token: Unverifi
     """Ask a provider for the keys of a token."""
     try:
         key = provider(token)
-        return select(await key if isinstance(key, Awaitable) else key, token)
+        if not isinstance(key, SelectedKeys) and isinstance(key, Awaitable):
+            key = await key
+        return select(key, token)
     except Exception as e:
         raise_meaning(e)
         raise

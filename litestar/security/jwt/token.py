@@ -126,20 +126,14 @@ class Token:
             jwt.exceptions.InvalidTokenError: If the token is not valid.
             jwt.exceptions.InvalidKeyError: If the key cannot be used.
         """
-        checks: Any = {**(options or {})}
-        leeway = checks.pop("leeway", 0)
         # A shared secret is verified by PyJWT as it is, so that its tokens are judged as they always were.
-        decode: Callable[..., Any] = verify if _ASYMMETRIC.issuperset(algorithms) else jwt.decode
+        decode: Callable[..., Any] = verify if _ASYMMETRIC.issuperset(algorithms) else jwt.decode_complete
+        leeway = options.get("leeway", 0) if options else 0
         try:
-            return decode(
-                encoded_token,
-                secret,
-                algorithms,
-                checks,
-                audience=audience,
-                issuer=issuer,
-                leeway=leeway,
+            verified = decode(
+                encoded_token, secret, algorithms, options, audience=audience, issuer=issuer, leeway=leeway
             )
+            return verified["payload"]
         except _MALFORMED as e:
             raise jwt.DecodeError("Malformed claims") from e
 
@@ -198,8 +192,14 @@ class Token:
             audience = _single_audience(audience)
         try:
             encoded_token, algorithms, keys = _keys_for(encoded_token, secret, algorithms)
-            checks = {"algorithms": algorithms, "audience": audience, "issuer": issuer, "options": options}
-            payload = cls._first_verified(keys, encoded_token=encoded_token, **checks)
+            payload = cls._first_verified(
+                keys,
+                encoded_token=encoded_token,
+                algorithms=algorithms,
+                audience=audience,
+                issuer=issuer,
+                options=options,
+            )
             return cls._from_payload(payload, is_foreign=isinstance(secret, SelectedKeys))
         except (UnusableKeyError, jwt.InvalidKeyError) as e:
             raise ImproperlyConfiguredException(f"The key to verify tokens with cannot be used: {e}") from e
@@ -219,17 +219,18 @@ class Token:
         for claim in ("exp", "iat", "sub"):
             if claim not in payload:
                 raise jwt.MissingRequiredClaimError(claim)
+        claims = {name: payload.pop(name) for name in _field_names(cast("Any", cls)) if name in payload}
         try:
-            payload |= {claim: datetime.fromtimestamp(payload[claim], _JUDGED) for claim in ("exp", "iat")}
+            claims["exp"] = datetime.fromtimestamp(claims["exp"], _JUDGED)
+            claims["iat"] = datetime.fromtimestamp(claims["iat"], _JUDGED)
         except (OSError, *_MALFORMED) as e:
             raise jwt.DecodeError("'exp' or 'iat' is not a time") from e
-        extras = payload.setdefault("extras", {})
+        extras = claims.get("extras", {})
         if not isinstance(extras, dict):
             raise jwt.DecodeError("'extras' is not an object")
-        claims = {claim: payload.pop(claim) for claim in payload.keys() - _field_names(cast("Any", cls))}
-        nested = extras.keys() - claims if is_foreign else ()
-        extras.update(claims)
-        token = msgspec.convert(payload, cls, strict=False)
+        nested = extras.keys() - payload if is_foreign and extras else ()
+        claims["extras"] = {**extras, **payload}
+        token = msgspec.convert(claims, cls, strict=False)
         if nested:  # what other issuers put under "extras" grants nothing
             token.__dict__["_nested_claims"] = nested
         return token
@@ -303,5 +304,5 @@ def _single_audience(audience: str | Sequence[str] | None) -> str:
 
 
 @lru_cache(maxsize=64)
-def _field_names(cls: type[Token]) -> frozenset[str]:
-    return frozenset(f.name for f in dataclasses.fields(cls))
+def _field_names(cls: type[Token]) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(cls))

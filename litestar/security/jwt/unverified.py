@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from binascii import a2b_base64
+from binascii import Error, a2b_base64
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,12 +13,15 @@ from jwt.exceptions import DecodeError, InvalidAlgorithmError, InvalidTokenError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ("UnverifiedToken", "parse_claims")
+__all__ = ("UnverifiedToken", "parse_claims", "taken_apart")
 
 # Longer headers are not worth a parser's time: real ones have some hundred characters, and 3,000 with a certificate chain.
 _MAX_HEADER_LENGTH: Final = 8_192
-_BASE64URL: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_FOREIGN: Final = bytes(range(256)).translate(
+    None, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+)
+# From base64url to what Python decodes. It decodes no "!", which stands for all that is foreign to base64url.
+_STANDARD: Final = bytes.maketrans(b"-_" + _FOREIGN, b"+/" + b"!" * len(_FOREIGN))
 _PADDING: Final = (b"", b"", b"==", b"=")
 # The characters that may end a segment of 4n + 2 or 4n + 3 characters: those whose unused bits are zero.
 _LAST_CHARACTERS: Final = {2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
@@ -65,8 +68,7 @@ class UnverifiedToken:
         Raises:
             jwt.exceptions.InvalidTokenError: If the token is malformed or asks for an extension.
         """
-        self._parts = encoded if isinstance(encoded, _Encoded) else _take_apart(encoded, allow_padding)
-        self.encoded = self._parts
+        self.encoded = self._parts = taken_apart(encoded, allow_padding=allow_padding)
         _, self.algorithm, self.kid = self._parts.header
         self._claims: dict[str, Any] | None = None
 
@@ -77,7 +79,7 @@ class UnverifiedToken:
         Raises:
             jwt.exceptions.InvalidTokenError: If it is nested too deeply.
         """
-        return _parse_header(self.encoded.partition(".")[0].rstrip("=").encode())[0]
+        return _parse_header(self.encoded.partition(".")[0].rstrip("=").encode().translate(_STANDARD))[0]
 
     @property
     def claims(self) -> dict[str, Any]:
@@ -100,28 +102,33 @@ class UnverifiedToken:
         issuer = self.claims.get("iss")
         return issuer if isinstance(issuer, str) else None
 
-    @property
-    def segments(self) -> tuple[bytes, bytes, dict[str, Any], bytes]:
-        """Payload, signed input, header and signature, in the order that PyJWT has them. Not to be changed."""
-        parts = self._parts
-        return parts.payload, parts.signing_input, parts.header[0], parts.signature
 
-
-def _take_apart(encoded: Any, allow_padding: bool) -> _Encoded:
+def taken_apart(encoded: Any, *, allow_padding: bool = False) -> _Encoded:
     """Check the compact serialization.
 
     Lenient decoders skip foreign characters and unused bits, which gives one signature many spellings.
+
+    Args:
+        encoded: A token. If it has been taken apart before, it is returned as it is.
+        allow_padding: Whether segments may end in ``=``.
+
+    Returns:
+        The token with its parts. They are not to be changed.
+
+    Raises:
+        jwt.exceptions.InvalidTokenError: If the token is malformed or asks for an extension.
     """
+    if isinstance(encoded, _Encoded):
+        return encoded
     if isinstance(encoded, bytes):
         encoded = encoded.decode("latin-1")
     if not isinstance(encoded, str) or not encoded.isascii():
         raise DecodeError("Not base64url")
     characters = encoded.encode()
-    segments = characters.split(b".")
-    if allow_padding:
-        segments = [_without_padding(segment) for segment in segments]
-    if b".".join(segments).translate(None, _BASE64URL) != b"..":
-        raise DecodeError("Not three segments of base64url")
+    bare = b".".join(map(_without_padding, characters.split(b"."))) if allow_padding else characters
+    segments = bare.translate(_STANDARD).split(b".")
+    if len(segments) != 3:
+        raise DecodeError("Not three segments")
     header, payload, signature = segments
     token = _Encoded(encoded)
     token.header = _known_header(header)
@@ -141,7 +148,10 @@ def _decode_segment(segment: bytes) -> bytes:
     rest = len(segment) % 4
     if rest == 1 or (rest and segment[-1] not in _LAST_CHARACTERS[rest]):
         raise DecodeError("Not canonical base64url")
-    return a2b_base64(segment.translate(_STANDARD) + _PADDING[rest])
+    try:
+        return a2b_base64(segment + _PADDING[rest], strict_mode=True)
+    except Error as e:
+        raise DecodeError("Not base64url") from e
 
 
 def _parse_header(segment: bytes) -> tuple[dict[str, Any], str, str | None]:
