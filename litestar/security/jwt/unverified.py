@@ -205,7 +205,7 @@ def parse_claims(payload: bytes) -> dict[str, Any]:
     """
     try:
         claims = msgspec.json.decode(payload)
-    except (ValueError, RecursionError) as e:
+    except (msgspec.DecodeError, ValueError, RecursionError) as e:  # before msgspec 0.21 the first is not the second
         raise DecodeError("Payload is not JSON") from e
     if not isinstance(claims, dict):
         raise DecodeError("Payload is not a JSON object")
