@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
+from threading import Thread
 from typing import Any, NoReturn
 
 import httpx2
@@ -52,8 +53,16 @@ def create_app(issuer: str) -> Litestar:
 def run_app(pipe: Connection, issuer: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(create_app(issuer), log_level="warning"))
+    Thread(target=stop_with_parent, args=(server,), daemon=True).start()
     pipe.send(f"http://127.0.0.1:{listener.getsockname()[1]}")
     server.run(sockets=[listener])
+
+
+def stop_with_parent(server: uvicorn.Server) -> None:
+    """End with the demo, even if that was killed and could not end this process."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+    server.should_exit = True
 
 
 @contextmanager
@@ -157,7 +166,8 @@ def serve(issuer: LocalIssuer, app_url: str) -> None:
 
 
 def exit_on_signal(number: int, frame: object) -> NoReturn:
-    """Leave all contexts, so that no process is left behind."""
+    """Leave all contexts, so that no process is left behind. A second signal does not interrupt that."""
+    signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + number)
 
 
