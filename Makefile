@@ -17,7 +17,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help demo serve test lint types docs bench load soak upstream install FORCE
+.PHONY: help demo serve test lint types docs bench load soak mutants upstream install FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -38,7 +38,7 @@ lint: $(STAMPS)/lint ## Run ruff, slotscheck and typos
 	$(BIN)/slotscheck -m litestar.security.jwt
 	$(BIN)/typos $(TREES) README.md CHANGELOG.rst
 
-types: $(STAMPS)/types $(STAMPS)/test $(STAMPS)/bench ## Run mypy and pyright
+types: $(STAMPS)/types $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/mutants ## Run mypy and pyright
 	$(BIN)/mypy hatch_build.py $(TREES)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
@@ -53,6 +53,9 @@ load: $(STAMPS)/bench ## Measure requests per second under uvicorn with wrk (Deb
 
 soak: $(STAMPS)/bench ## Send mixed traffic for two minutes, with rotations and outages (ARGS="--seconds 600" for longer)
 	$(BIN)/python benchmarks/soak.py $(ARGS)
+
+mutants: $(STAMPS)/mutants ## Change the code in thousands of ways, and see whether a test fails (ARGS="keys" for one module)
+	$(BIN)/python tools/mutants.py $(ARGS)
 
 upstream: $(STAMPS)/package ## Put the patch into a checkout of Litestar: UPSTREAM=<directory>
 	@[[ -d "$(UPSTREAM)" ]] || { echo "Say which checkout of Litestar: make upstream UPSTREAM=<directory>" >&2; exit 2; }

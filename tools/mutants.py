@@ -1,0 +1,187 @@
+"""Mutation testing: change the package in thousands of small ways, and see whether a test fails each time.
+
+`mutmut` does the work, in a copy of the package under `build/mutants`. A mutant that no test notices is either listed with a
+reason in `tests/mutants.toml`, or fails the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import re
+import shutil
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from mutmut import __main__ as mutmut
+from mutmut.configuration import config
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+from mutmut.mutation.trampoline import get_mutant_under_test
+from mutmut.runners.harness import PytestRunner
+from mutmut.stats import status_by_exit_code
+from mutmut.utils.file_utils import change_cwd
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path("litestar/security/jwt")
+WORK = ROOT / "build" / "mutants"
+LISTED = ROOT / "tests" / "mutants.toml"
+MODULES = ("unverified", "keys", "token", "_verifier", "_injection", "_refusals", "middleware", "key_providers")
+STAGES = (0, 50, 300)
+# The first argument tells type checkers something, and means nothing when the code runs.
+CAST = re.compile(r'\bcast\("[^"]*", ')
+PLAIN_DECORATORS = {"classmethod", "staticmethod"}
+
+
+def pytest_runtest_setup() -> None:
+    """Forget what other tests have left in caches: a function whose result is cached is not called, mutated or not.
+
+    `mutmut` loads this module into `pytest` as a plugin.
+    """
+    for module in [module for name, module in sys.modules.items() if name.startswith("litestar.security.jwt")]:
+        for value in vars(module).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Show what fails without any mutant, which `mutmut` keeps to itself."""
+    if report.failed and get_mutant_under_test() == "stats":
+        print(report.longreprtext, file=sys.__stderr__)
+
+
+def run_tests(self: PytestRunner, *, mutant_name: str | None, tests: Iterable[str]) -> int:
+    """Run a few tests first, which nearly always suffice, before `pytest` has to collect hundreds."""
+    if get_mutant_under_test() == "":
+        return 0  # all tests have passed a moment ago, when it was recorded what they call
+    ordered = most_telling_first(list(tests))
+    for start, end in zip(STAGES, (*STAGES[1:], len(ordered)), strict=True):
+        if (stage := ordered[start:end]) or not ordered:
+            with change_cwd("mutants"):
+                if status := self.execute_pytest(self._pytest_args_regular_run(stage)):
+                    return status
+    return 0
+
+
+def most_telling_first(tests: list[str]) -> list[str]:
+    """Order tests by time, and take one case of each before the second of any."""
+    durations = json.loads(Path("mutants/mutmut-stats.json").read_text())["duration_by_test"]
+    cases: Counter[str] = Counter()
+    ranks = {}
+    for test in sorted(tests, key=durations.__getitem__):
+        function = test.partition("[")[0]
+        ranks[test] = cases[function]
+        cases[function] += 1
+    return sorted(ranks, key=ranks.__getitem__)
+
+
+def copy_project() -> None:
+    """Copy what the tests need, with the package as a part of the base, which the editable installation keeps apart."""
+    shutil.rmtree(WORK, ignore_errors=True)
+    shutil.copytree(
+        ROOT / "build" / "editable" / "litestar", WORK / "litestar", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for folder in ("docs/examples", "tests", "tools"):
+        shutil.copytree(ROOT / folder, WORK / folder, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copyfile(ROOT / name, WORK / name)
+    for path in (WORK / PACKAGE).rglob("*.py"):
+        path.write_text(with_calls_for_decorators(CAST.sub("(", path.read_text())))
+
+
+def with_calls_for_decorators(source: str) -> str:
+    """Write `@decorator` over a function as a call after it, since `mutmut` leaves decorated functions alone."""
+    lines = source.splitlines()
+    functions = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    for function in sorted(functions, key=lambda node: node.lineno, reverse=True):
+        decorators = [ast.unparse(decorator) for decorator in function.decorator_list]
+        if not decorators or PLAIN_DECORATORS.intersection(decorators):
+            continue
+        value = function.name
+        for decorator in reversed(decorators):
+            value = f"{decorator}({value})"
+        lines[function.end_lineno : function.end_lineno] = [f"{' ' * function.col_offset}{function.name} = {value}"]
+        lines[function.decorator_list[0].lineno - 1 : function.lineno - 1] = []
+    return "\n".join(lines) + "\n"
+
+
+def results(modules: list[str]) -> Iterator[tuple[str, str, int | None]]:
+    """Module, name and exit status of the tests for each mutant."""
+    for path in sorted((WORK / "mutants" / PACKAGE).rglob("*.meta")):
+        module = path.relative_to(WORK / "mutants" / PACKAGE).as_posix().removesuffix(".py.meta")
+        if module.partition("/")[0] in modules:
+            for name, status in json.loads(path.read_text())["exit_code_by_key"].items():
+                yield module, name, status
+
+
+def change_of(name: str) -> tuple[str, str]:
+    """What a mutant has taken away, and what it has put there instead."""
+    diff = get_diff_for_mutant(name).splitlines()
+    removed, added = (
+        " ".join(line[1:].strip() for line in diff if line.startswith(sign) and not line.startswith(sign * 3))
+        for sign in "-+"
+    )
+    return removed, added
+
+
+def function_of(name: str) -> str:
+    """`litestar.security.jwt.keys.xǁKeyǁfits__mutmut_3` is a mutant of `Key.fits`, and `….x_select__mutmut_1` of `select`."""
+    mangled = name.rpartition(".")[2].partition("__mutmut_")[0]
+    return mangled[2:].replace("ǁ", ".") if mangled.startswith("xǁ") else mangled.removeprefix("x_")
+
+
+def judge(modules: list[str]) -> bool:
+    """Print a table and each mutant that should not be alive. Tell whether all is as it should be."""
+    listed = {
+        (entry["function"], entry["line"], entry["mutant"])
+        for entry in tomllib.loads(LISTED.read_text()).get("survivor", [])
+    }
+    expected = {key for key in listed if key[0].partition(":")[0].partition("/")[0] in modules}
+    counts: dict[str, Counter[str]] = {}
+    seen = set()
+    for module, name, status in results(modules):
+        count = counts.setdefault(module, Counter())
+        count["mutants"] += 1
+        if (kind := status_by_exit_code[status]) in ("killed", "timeout"):
+            count["killed"] += 1
+            continue
+        removed, added = change_of(name)
+        key = (f"{module}:{function_of(name)}", removed, added)
+        seen.add(key)
+        count["survived"] += 1
+        if key not in listed:
+            count["unlisted"] += 1
+            print(f"\n{kind}, {name}\n  {key[0]}\n- {removed}\n+ {added}")
+    for key in sorted(expected - seen):
+        print(f"\nlisted in {LISTED.name}, but not alive: {key[0]}\n- {key[1]}\n+ {key[2]}")
+    columns = ("mutants", "killed", "survived", "unlisted")
+    print(f"\n{'module':<28}", *(f"{column:>9}" for column in columns))
+    for module, count in {**counts, "total": sum(counts.values(), Counter())}.items():
+        print(f"{module:<28}", *(f"{count[column]:>9}" for column in columns))
+    return seen == expected and bool(counts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("modules", nargs="*", choices=[*MODULES, []], metavar="module", help=", ".join(MODULES))
+    parser.add_argument("--processes", default="2", help="how many mutants are tried at the same time")
+    arguments = parser.parse_args()
+    modules = arguments.modules or list(MODULES)
+    copy_project()
+    os.chdir(WORK)
+    PytestRunner.run_tests = run_tests  # type: ignore[method-assign]
+    config().only_mutate = [f"{PACKAGE}/{module}{suffix}" for module in modules for suffix in (".py", "/*.py")]
+    mutmut.cli(["run", "--max-children", arguments.processes], standalone_mode=False)
+    if not judge(modules):
+        sys.exit("A mutant survives that no test notices and no list excuses.")
+
+
+if __name__ == "__main__":
+    main()
