@@ -34,9 +34,7 @@ extensions = [
 exclude_patterns = ["_build"]
 nitpicky = True
 # Not part of the API, but named in signatures.
-nitpick_ignore_regex = [
-    (r"py:.*", r"(.*\.)?(JWTDecodeOptions|MiddlewareOptions|RemoteOptions|TokenT|UserType|_CookieAuth)")
-]
+nitpick_ignore_regex = [(r"py:.*", r"(.*\.)?(JWTDecodeOptions|MiddlewareOptions|TokenT|UserType|_CookieAuth)")]
 
 autoclass_content = "class"
 autodoc_class_signature = "separated"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from email.utils import parsedate_to_datetime
+from email.utils import mktime_tz, parsedate_tz
 from importlib import import_module
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -32,14 +32,12 @@ _MIN_LIFETIME: Final = 60.0
 MAX_LIFETIME: Final = 86_400.0
 # The part of the remaining time that connecting may take.
 _CONNECT_SHARE: Final = 0.9
-_BOM: Final = b"\xef\xbb\xbf"
-# The characters of RFC 3986 without braces and angle brackets, which are left over from templates.
-_URL: Final = re.compile(r"[!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+", re.ASCII)
-_FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
-_FIELD_VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
+# A URL by RFC 3986 without credentials and a fragment. Braces and angle brackets are left over from templates.
+_URL: Final = re.compile(
+    r"https?://(\[[\d:.a-f]+\]|[\w.-]+)(:[1-9]\d{0,4})?([/?][\w/?:@!$&'()*+,;=.~%\[\]-]*)?", re.A | re.I
+)
 _MAX_AGE: Final = re.compile(r"(?<![\w-])max-age\s*=\s*\"?(\d{1,12})", re.ASCII)
 _SECONDS: Final = re.compile(r"\d{1,12}", re.ASCII)
-
 
 AsyncHTTPClient: TypeAlias = "httpx2.AsyncClient | httpx.AsyncClient"
 FetchFunction: TypeAlias = Callable[[str, Mapping[str, str]], Awaitable[Any]]
@@ -72,41 +70,29 @@ async def fetch_json(url: str, headers: Mapping[str, str], client: Any = None) -
         The document, and the seconds for which it is fresh, from the moment of the request.
 
     Raises:
-        FetchError: If there is no usable answer.
+        FetchError: If there is no usable answer. Clients have errors of their own besides.
     """
     headers = {"accept": "application/jwk-set+json, application/json", **headers, "accept-encoding": "identity"}
+    if client is None:
+        # Importing the library and reading CA files takes tens of milliseconds, which the event loop must not miss. The thread
+        # is an extra one, as the application's own may all be busy.
+        made = await anyio.to_thread.run_sync(_make_client, url, limiter=anyio.CapacityLimiter(1))
+        # A TLS handshake that is cancelled leaves its socket open, so the client's own timeout has to come first.
+        remaining = anyio.current_effective_deadline() - anyio.current_time()
+        made.timeout = (_CONNECT_SHARE * remaining, None, None, None)
+        async with made as own:
+            fields, body = await _stream(own, url, headers)
+    elif hasattr(client, "aclose"):
+        fields, body = await _stream(client, url, headers)
+    else:
+        response = await client(url, headers)
+        fields, body = _checked_fields(response), response.content
+    if len(body) > _MAX_BODY_SIZE:
+        raise FetchError(f"the answer has more than {_MAX_BODY_SIZE:,} bytes")
     try:
-        if client is None:
-            # Importing the library and reading CA files takes tens of milliseconds, which the event loop must not miss. The
-            # thread is an extra one, as the application's own may all be busy.
-            made = await anyio.to_thread.run_sync(_make_client, url, limiter=anyio.CapacityLimiter(1))
-            # A TLS handshake that is cancelled leaves its socket open, so the client's own timeout has to come first.
-            remaining = anyio.current_effective_deadline() - anyio.current_time()
-            made.timeout = (_CONNECT_SHARE * remaining, None, None, None)
-            async with made as own:
-                fields, body = await _stream(own, url, headers)
-        elif hasattr(client, "aclose"):
-            fields, body = await _stream(client, url, headers)
-        else:
-            response = await client(url, headers)
-            fields, body = _checked_fields(response), response.content
-        if len(body) > _MAX_BODY_SIZE:
-            raise FetchError(f"the answer has more than {_MAX_BODY_SIZE:,} bytes")
-    except FetchError:
-        raise
-    except Exception as e:  # each client has errors of its own
-        raise FetchError(f"{type(e).__name__}: {_reason(e)}".replace(url, label_of(url))) from e
-    try:
-        document = msgspec.json.decode(body.removeprefix(_BOM))
+        return msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf")), _lifetime(fields)  # without a BOM
     except (ValueError, RecursionError) as e:
         raise FetchError("the answer is not JSON") from e
-    return document, _lifetime(fields)
-
-
-def _reason(error: BaseException) -> str:
-    """Return what an error says, or else what caused it."""
-    cause = error.__cause__ or error.__context__
-    return str(error) or (_reason(cause) if cause else "")
 
 
 def _make_client(url: str) -> Any:
@@ -120,7 +106,7 @@ async def _stream(client: Any, url: str, headers: Mapping[str, str]) -> tuple[di
     async with client.stream("GET", url, headers=headers, follow_redirects=False) as response:
         fields = _checked_fields(response)
         if fields.get("content-encoding", "identity").strip().lower() != "identity":
-            raise FetchError("the answer has a content coding, though none was asked for")
+            raise FetchError("the answer is compressed, although no compression was asked for")
         body = bytearray()
         # Cancellation ends the client's nested generators properly. Leaving the loop early would not.
         with anyio.CancelScope() as scope:
@@ -134,11 +120,9 @@ async def _stream(client: Any, url: str, headers: Mapping[str, str]) -> tuple[di
 def _checked_fields(response: Any) -> dict[str, str]:
     """Return the header fields of a good answer, with names in lower case."""
     fields = {name.lower(): value for name, value in response.headers.items()}
-    status = response.status_code
-    if 300 <= status < 400:
-        raise FetchError(f"status {status}, and redirects are not followed")
-    if status != 200:
-        raise FetchError(f"status {status}", retry_after=_retry_after(fields))
+    if response.status_code != 200:
+        note = ", and redirects are not followed" if 300 <= response.status_code < 400 else ""
+        raise FetchError(f"status {response.status_code}{note}", retry_after=_seconds(fields, "retry-after"))
     return fields
 
 
@@ -151,23 +135,17 @@ def _lifetime(fields: Mapping[str, str]) -> float:
         lifetime = _timestamp(fields["expires"], default=0) - _timestamp(fields.get("date", ""), default=time.time())
     else:
         return _DEFAULT_LIFETIME
-    age = _SECONDS.fullmatch(fields.get("age", "").strip())
-    return min(max(lifetime - float(age[0] if age else 0), _MIN_LIFETIME), MAX_LIFETIME)
+    return min(max(lifetime - _seconds(fields, "age"), _MIN_LIFETIME), MAX_LIFETIME)
 
 
-def _retry_after(fields: Mapping[str, str]) -> float:
-    """Return the seconds of ``Retry-After``, which is a number or a date (RFC 9110, section 10.2.3)."""
-    value = fields.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(value):
-        return float(value)
-    return _timestamp(value, default=0) - time.time()
+def _seconds(fields: Mapping[str, str], name: str) -> float:
+    value = _SECONDS.fullmatch(fields.get(name, "").strip())
+    return float(value[0]) if value else 0
 
 
 def _timestamp(date: str, *, default: float) -> float:
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return default
+    parsed = parsedate_tz(date)
+    return default if parsed is None else float(mktime_tz(parsed))
 
 
 def url_problem(url: object, *, allow_http: bool) -> str | None:
@@ -180,45 +158,37 @@ def url_problem(url: object, *, allow_http: bool) -> str | None:
     Returns:
         The end of a sentence that starts with the name of the URL, or ``None`` if there is no problem.
     """
-    try:
-        parts = urlsplit(url if isinstance(url, str) and _URL.fullmatch(url) else "")
-        is_complete = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        parts, is_complete = urlsplit(""), False
-    if not isinstance(url, str) or not is_complete:
-        return f"is {label_of(str(url))!r}. Give a full https URL, with its placeholders filled in"
-    if "@" in parts.netloc or "#" in url:
-        return "has credentials or a fragment in it. Leave them out, and use 'headers' for credentials"
-    if parts.scheme == "http" and not allow_http and not is_loopback(url):
-        risk = "keys fetched over plain http can be replaced in transit"
-        return f"is {label_of(url)!r}: {risk}. Use https, or set allow_http=True for a network you trust"
+    if not isinstance(url, str) or not _URL.fullmatch(url):
+        return f"is {label_of(str(url))!r}. Set it to a full https URL, without placeholders, credentials and fragment"
+    if url.lower().startswith("http:") and allow_http is not True and not is_loopback(url):
+        return f"is {label_of(url)!r}: keys fetched over plain http can be replaced. Use https, or set allow_http=True"
     return None
 
 
 def is_loopback(url: str) -> bool:
     """Tell whether a URL is on this machine."""
-    host = urlsplit(url).hostname or ""
     try:
-        return ip_address(host).is_loopback
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return False
 
 
 def label_of(url: str) -> str:
-    """Return what logs may show of a URL: its query may hold a secret."""
-    return url.partition("?")[0]
+    """Return what logs may show of a URL: its query and its credentials may be secrets."""
+    return re.sub(r"//[^/]*@", "//", url.partition("?")[0])
 
 
 def check_options(
-    url: str, *, allow_http: bool, headers: Mapping[str, str] | None, client: AsyncHTTPClient | FetchFunction | None
+    url: str, headers: Mapping[str, str] | None, client: AsyncHTTPClient | FetchFunction | None, *, allow_http: bool
 ) -> dict[str, str]:
     """Check at construction what requests are made of.
 
     Args:
         url: Where keys are fetched from.
-        allow_http: Whether plain http is good enough.
         headers: Header fields to send.
         client: What sends the requests.
+        allow_http: Whether plain http is good enough.
 
     Returns:
         The header fields, with names in lower case.
@@ -228,17 +198,15 @@ def check_options(
         MissingDependencyException: If there is no client, and neither ``httpx2`` nor ``httpx`` is installed.
     """
     if problem := url_problem(url, allow_http=allow_http):
-        raise ImproperlyConfiguredException(f"'url' {problem}")
+        raise ImproperlyConfiguredException(f"The URL {problem}")
     if client is None and not find_spec("httpx2") and not find_spec("httpx"):
         raise MissingDependencyException("httpx2", extra="jwks")
-    if client is not None and not hasattr(client, "aclose"):
-        kind = type(client).__name__
-        if hasattr(client, "stream"):
-            raise ImproperlyConfiguredException(f"'client' is a synchronous {kind}, which blocks. Use an AsyncClient")
-        if not callable(client):
-            raise ImproperlyConfiguredException(f"'client' is a {kind}. Use an AsyncClient or an async function")
-    for name, value in (headers or {}).items():
-        # The error message of a client would show the value in the log.
-        if not _FIELD_NAME.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
-            raise ImproperlyConfiguredException(f"'headers' has a bad name or value for {name!r}. Use visible ASCII")
-    return {name.lower(): value for name, value in (headers or {}).items()}
+    is_async = hasattr(client, "aclose") or (callable(client) and not hasattr(client, "stream"))
+    if client is not None and (not is_async or isinstance(client, type)):
+        raise ImproperlyConfiguredException(f"'client' is a {type(client).__name__}. Pass an async client or function")
+    fields = {name.lower(): value for name, value in (headers or {}).items()}
+    for text in (*fields, *fields.values()):
+        # The error message of a client would show it in the log.
+        if not isinstance(text, str) or not text.isascii() or not text.isprintable() or text != text.strip():
+            raise ImproperlyConfiguredException("'headers' has something in it that is not visible ASCII text")
+    return fields

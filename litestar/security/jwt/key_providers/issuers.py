@@ -13,11 +13,10 @@ from jwt.exceptions import InvalidIssuerError
 
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.security.jwt.key_providers.jwks import RemoteJWKSet
-from litestar.security.jwt.keys import Key, KeyNotFoundException, KeyProvider, KeysUnavailableException
+from litestar.security.jwt.keys import Key, KeyNotFoundException, KeyProvider
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from typing import Self
 
     from litestar import Litestar
     from litestar.security.jwt.key_providers.jwks import KeySetStatus
@@ -66,8 +65,6 @@ class IssuerKeyProvider:
     issuer away at once, use ``accepted_issuers`` of the backend.
     """
 
-    __slots__ = ("_function", "_kept", "_providers", "_refused_until")
-
     def __init__(self, issuers: Mapping[str, KeyProvider] | IssuerFunction) -> None:
         """Take the issuers to trust.
 
@@ -79,14 +76,11 @@ class IssuerKeyProvider:
         Raises:
             ImproperlyConfiguredException: If ``issuers`` is neither, or one of the providers is none.
         """
-        self._providers: dict[str, KeyProvider] = {}
-        self._function: IssuerFunction | None = None
-        if isinstance(issuers, Mapping):
-            self._providers = {name: _check_provider(provider, name) for name, provider in issuers.items()}
-        elif callable(issuers):
-            self._function = issuers
-        else:
-            raise ImproperlyConfiguredException(f"'issuers' is {issuers!r}. Give a mapping or a function")
+        if not isinstance(issuers, Mapping) and not callable(issuers):
+            raise ImproperlyConfiguredException("'issuers' is neither a mapping nor a function. Pass one of them")
+        mapping = issuers if isinstance(issuers, Mapping) else {}
+        self._providers = {name: _check_provider(provider, name) for name, provider in mapping.items()}
+        self._function = None if isinstance(issuers, Mapping) else issuers
         self._kept: OrderedDict[str, KeyProvider] = OrderedDict()
         self._refused_until: OrderedDict[str, float] = OrderedDict()
 
@@ -159,26 +153,19 @@ class IssuerKeyProvider:
                     await stack.enter_async_context(lifespan(app))
             yield
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({list(self._providers) if self._function is None else self._function!r})"
-
-    def __deepcopy__(self, memo: Any) -> Self:
+    def __deepcopy__(self, memo: Any) -> IssuerKeyProvider:
         """Return itself: Litestar copies the handlers of a controller, and all of them share what was fetched."""
         return self
 
     def _known(self, issuer: str) -> KeyProvider | None:
         if issuer in self._kept:
             self._kept.move_to_end(issuer)
-            return self._kept[issuer]
-        return self._providers.get(issuer)
+        return self._kept.get(issuer, self._providers.get(issuer))
 
     async def _find(self, issuer: str, made: Awaitable[KeyProvider | None], token: UnverifiedToken) -> Key:
         """Wait for the function. Each request does so by itself, so that one that hangs holds up no other."""
-        try:
-            with anyio.fail_after(_TIMEOUT):
-                provider = await made
-        except TimeoutError as e:
-            raise KeysUnavailableException("Keys to verify tokens with are unavailable", retry_after=1) from e
+        with anyio.fail_after(_TIMEOUT):
+            provider = await made
         keys = self._keep(issuer, provider)(token)
         return await keys if isinstance(keys, Awaitable) else keys
 
@@ -203,6 +190,7 @@ def _drop_oldest(kept: OrderedDict[str, Any]) -> None:
 
 
 def _check_provider(provider: object, issuer: str) -> KeyProvider:
-    if not isinstance(provider, KeyProvider) or not isinstance(issuer, str):
-        raise ImproperlyConfiguredException(f"{provider!r}, given for {issuer!r}, is not a key provider")
+    if not isinstance(provider, KeyProvider) or isinstance(provider, type) or not isinstance(issuer, str):
+        # It may be a secret, so only its type is told.
+        raise ImproperlyConfiguredException(f"'issuers' has a {type(provider).__name__}, no provider, for {issuer!r}")
     return provider

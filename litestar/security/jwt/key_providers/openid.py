@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass, field
 from logging import getLogger
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import anyio
@@ -13,18 +14,15 @@ from jwt.exceptions import InvalidIssuerError
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.security.jwt.key_providers._fetch import FetchError, fetch_json, is_loopback, url_problem
 from litestar.security.jwt.key_providers.jwks import RemoteJWKSet
-from litestar.security.jwt.keys import KeyNotFoundException, KeySet
+from litestar.security.jwt.keys import KeyNotFoundException, KeySet, names_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
-    from datetime import timedelta
+    from collections.abc import Awaitable, Sequence
 
-    from litestar.security.jwt.key_providers._fetch import AsyncHTTPClient, FetchFunction
     from litestar.security.jwt.keys import SelectedKeys
     from litestar.security.jwt.unverified import UnverifiedToken
-    from litestar.stores.base import Store
 
-__all__ = ("OpenIDProvider", "RemoteOptions")
+__all__ = ("OpenIDProvider",)
 
 _logger: Final = getLogger("litestar.security.jwt")
 
@@ -33,24 +31,9 @@ _TENANT: Final = "{tenantid}"
 _WELL_KNOWN: Final = ("openid-configuration", "oauth-authorization-server")
 # The part of the deadline that discovery gets if it is known where the keys are, so that there is time to ask for them.
 _DISCOVERY_SHARE: Final = 0.5
-# How much of a foreign name an error message shows.
-_SHOWN_CHARACTERS: Final = 200
 
 
-class RemoteOptions(TypedDict, total=False):
-    """The options that an :class:`OpenIDProvider` shares with a :class:`RemoteJWKSet`, which describes them."""
-
-    lifetime: float | timedelta | None
-    max_stale: float | timedelta
-    withdrawn_grace: float | timedelta
-    timeout: float | timedelta
-    allow_http: bool
-    headers: Mapping[str, str] | None
-    client: AsyncHTTPClient | FetchFunction | None
-    store: Store | str | None
-    require_on_startup: bool
-
-
+@dataclass(eq=False, repr=False)
 class OpenIDProvider(RemoteJWKSet):
     """A key provider that finds the keys of an issuer by the issuer's name.
 
@@ -75,57 +58,44 @@ class OpenIDProvider(RemoteJWKSet):
     ``issuer_in_tokens`` has the name of the token's issuer literally.
     """
 
-    def __init__(
-        self,
-        issuer: str,
-        *,
-        discovery_url: str | None = None,
-        issuer_in_tokens: str | Sequence[str] = (),
-        well_known: Literal["openid-configuration", "oauth-authorization-server"] = "openid-configuration",
-        **options: Unpack[RemoteOptions],
-    ) -> None:
-        """Describe the issuer. Nothing is fetched yet.
+    url: str = field(init=False)
+    """Where the discovery document is."""
+    issuer: str
+    """The issuer, exactly as it names itself in its discovery document."""
+    _: KW_ONLY
+    discovery_url: str | None = None
+    """Where the document is. By default, the URL is made of ``issuer``."""
+    issuer_in_tokens: str | Sequence[str] = ()
+    """The name or names of the issuer in tokens, if they differ from ``issuer``. Google, for one, has two."""
+    well_known: Literal["openid-configuration", "oauth-authorization-server"] = "openid-configuration"
+    """Which document to ask for. By default that of OpenID Connect, whose path comes after that of the issuer.
+    ``oauth-authorization-server`` is that of OAuth 2.0, whose path comes in front of it (`RFC 8414, section 3
+    <https://datatracker.ietf.org/doc/html/rfc8414#section-3>`_)."""
 
-        Args:
-            issuer: The issuer, exactly as it names itself in its discovery document.
-            discovery_url: Where the document is. By default, the URL is made of ``issuer``.
-            issuer_in_tokens: The name or names of the issuer in tokens, if they differ from ``issuer``. Google, for one, has
-                two.
-            well_known: Which document to ask for. By default that of OpenID Connect, whose path comes after that of the
-                issuer. ``oauth-authorization-server`` is that of OAuth 2.0, whose path comes in front of it (`RFC 8414,
-                section 3 <https://datatracker.ietf.org/doc/html/rfc8414#section-3>`_).
-            **options: All that :class:`RemoteJWKSet` takes besides its URL, with the same meanings and defaults. The header
-                fields are sent to both URLs, and ``timeout`` is for both requests together.
+    def __post_init__(self) -> None:
+        """Check the options. Nothing is fetched yet.
 
         Raises:
             ImproperlyConfiguredException: If a URL is not safe to fetch keys from, or an option is not valid.
             MissingDependencyException: If there is no ``client``, and neither ``httpx2`` nor ``httpx`` is installed.
         """
-        _check_issuer(issuer, well_known)
-        self._allow_http = options.get("allow_http", False)
-        if discovery_url is None:
-            discovery_url = _discovery_url(issuer, well_known)
-        names = (issuer_in_tokens,) if isinstance(issuer_in_tokens, str) else tuple(issuer_in_tokens)
-        if not all(isinstance(name, str) and name for name in names):
-            raise ImproperlyConfiguredException(f"'issuer_in_tokens' is {names!r}. Give names of issuers as strings")
-        self._issuer = self._name = issuer
-        self._names = names
-        self._well_known = well_known
+        self._names = names_of(self.issuer_in_tokens)
+        if not all(isinstance(name, str) and name for name in self._names):
+            raise ImproperlyConfiguredException(f"'issuer_in_tokens' is {self._names!r}. Pass names as strings")
+        self.url = _discovery_url(self.issuer, self.discovery_url, self.well_known)
+        self._issuer = self.issuer
         self._jwks_uri: str | None = None
-        # The issuers that keys are bound to, and the keys for tokens that match some of them.
-        self._owners: frozenset[str | None] = frozenset()
-        self._keys_by_owners: dict[frozenset[str | None], KeySet] = {}
-        super().__init__(discovery_url, **options)
+        super().__post_init__()
 
     @property
     def issuers(self) -> tuple[str, ...]:
         """The name of the issuer, if it is the same for all tokens."""
-        return () if _TENANT in self._name else (self._name,)
+        return () if _TENANT in self.issuer else (self.issuer,)
 
     @property
     def openid_connect_url(self) -> str | None:
         """Where the discovery document of OpenID Connect is, ``None`` if there is only one of OAuth 2.0."""
-        return self._url if self._well_known == _WELL_KNOWN[0] else None
+        return self.url if self.well_known == _WELL_KNOWN[0] else None
 
     def __call__(self, token: UnverifiedToken, /) -> SelectedKeys | Awaitable[SelectedKeys]:
         """Find the keys that may verify a token.
@@ -139,7 +109,7 @@ class OpenIDProvider(RemoteJWKSet):
         Raises:
             KeyNotFoundException: If the token is not of this issuer.
         """
-        names = self._names or (self._name,)
+        names = self._names or (self.issuer,)
         if not any(_is_name_of_issuer(name, token) for name in names):
             raise KeyNotFoundException("Invalid token") from InvalidIssuerError(" or ".join(names))
         return super().__call__(token)
@@ -147,71 +117,60 @@ class OpenIDProvider(RemoteJWKSet):
     async def _ask(self) -> tuple[Any, float]:
         try:
             with anyio.fail_after(self._timeout * _DISCOVERY_SHARE if self._jwks_uri else inf):
-                document, _ = await fetch_json(self._url, self._headers, self._client)
+                document, _ = await fetch_json(self.url, self._headers, self.client)
             self._jwks_uri = self._find_jwks_uri(document)
-        except (FetchError, TimeoutError) as e:
+        except Exception as e:
             if self._jwks_uri is None:
                 raise
             _logger.warning("%r: discovery failed (%r), the keys are asked for where they were", self, e)
-        return await fetch_json(self._jwks_uri, self._headers, self._client)
+        return await fetch_json(self._jwks_uri, self._headers, self.client)
 
     def _find_jwks_uri(self, document: Any) -> str:
         """Judge a discovery document by what is used of it."""
-        if not isinstance(document, dict):
-            raise FetchError("the discovery document is not a JSON object")
+        document = document if isinstance(document, dict) else {}
         # An equal name proves that the document is the issuer's own (OpenID Connect Discovery 1.0, section 4.3, and RFC 8414,
         # section 3.3).
         theirs, jwks_uri = str(document.get("issuer")), str(document.get("jwks_uri"))
-        if theirs != self._name:
-            shown = theirs[:_SHOWN_CHARACTERS]
-            raise FetchError(f"the discovery document is of the issuer {shown!r}, but 'issuer' is {self._name!r}")
-        if problem := url_problem(jwks_uri, allow_http=self._allow_http):
+        if theirs != self.issuer:
+            raise FetchError(f"'issuer' is {self.issuer!r}, but the discovery document names {theirs[:200]!r}")
+        if problem := url_problem(jwks_uri, allow_http=self.allow_http):
             raise FetchError(f"the 'jwks_uri' of the discovery document {problem}")
-        if is_loopback(jwks_uri) and not is_loopback(self._url):
+        if is_loopback(jwks_uri) and not is_loopback(self.url):
             raise FetchError("the 'jwks_uri' of the discovery document is on the loopback interface")
         return jwks_uri
-
-    def _accept(self, now: float) -> None:
-        super()._accept(now)
-        self._owners = frozenset(key.issuer for key in self._keys.keys)
-        self._keys_by_owners = {}
 
     def _select(self, token: UnverifiedToken) -> SelectedKeys:
         """Choose among the keys that are not bound to another issuer.
 
         Tenants of Microsoft Entra ID share their keys with issuers that anybody can get tokens from.
         """
-        if self._owners <= {None} or token.issuer in self._names:
-            return super()._select(token)
-        owners = frozenset(owner for owner in self._owners if owner is None or _is_name_of_issuer(owner, token))
-        if owners not in self._keys_by_owners:
-            self._keys_by_owners[owners] = KeySet(key for key in self._keys.keys if key.issuer in owners)
-        return self._keys_by_owners[owners].select(token)
+        keys = self._keys
+        if token.issuer not in self._names and any(key.issuer for key in keys.keys):
+            keys = KeySet(key for key in keys.keys if key.issuer is None or _is_name_of_issuer(key.issuer, token))
+        return keys.select(token)
 
 
 def _is_name_of_issuer(name: str, token: UnverifiedToken) -> bool:
     """Tell whether a token is of the issuer that has a name, which may have the token's own tenant to be filled in."""
-    if _TENANT not in name:
-        return name == token.issuer
     tenant = token.claims.get("tid")
-    return isinstance(tenant, str) and name.replace(_TENANT, tenant) == token.issuer
+    return token.issuer == name.replace(_TENANT, tenant if isinstance(tenant, str) else "")
 
 
-def _check_issuer(issuer: object, well_known: str) -> None:
-    if not isinstance(issuer, str) or not issuer or issuer != issuer.strip() or "<" in issuer:
-        raise ImproperlyConfiguredException(f"'issuer' is {issuer!r}. Give its name, with placeholders filled in")
+def _discovery_url(issuer: object, url: str | None, well_known: str) -> str:
+    """Return where the discovery document is, which tells the names that cannot be right, too."""
+    if not isinstance(issuer, str) or not issuer or issuer != issuer.strip():
+        raise ImproperlyConfiguredException(f"'issuer' is {issuer!r}. Set it to the name of your issuer, a full URL")
+    if "<" in issuer:
+        raise ImproperlyConfiguredException(f"'issuer' is {issuer!r}. Replace the placeholder in it with its value")
     if "/.well-known/" in issuer:
-        raise ImproperlyConfiguredException(f"'issuer' is {issuer!r}. Give the issuer, and this URL as 'discovery_url'")
+        raise ImproperlyConfiguredException(f"'issuer' is {issuer!r}. Remove the part from '/.well-known/' on")
     if well_known not in _WELL_KNOWN:
         raise ImproperlyConfiguredException(f"'well_known' is {well_known!r}. Use one of {', '.join(_WELL_KNOWN)}")
-
-
-def _discovery_url(issuer: str, well_known: str) -> str:
-    if _TENANT in issuer:
-        raise ImproperlyConfiguredException(f"'issuer' is {issuer!r}, of any tenant. Set 'discovery_url', too")
-    if not issuer.startswith(("https://", "http://")) or "?" in issuer:  # RFC 8414, section 2
-        raise ImproperlyConfiguredException(f"'issuer' is {issuer!r}, which is no URL. Set 'discovery_url', too")
+    if url is not None:
+        return url
+    parts = urlsplit(issuer)
+    if _TENANT in issuer or parts.scheme not in {"https", "http"} or parts.query:  # RFC 8414, section 2
+        raise ImproperlyConfiguredException(f"'issuer' is {issuer!r}, not a full URL. Set 'discovery_url', too")
     if well_known == _WELL_KNOWN[0]:
         return f"{issuer.removesuffix('/')}/.well-known/{well_known}"
-    parts = urlsplit(issuer)
     return f"{parts.scheme}://{parts.netloc}/.well-known/{well_known}{parts.path.removesuffix('/')}"

@@ -65,12 +65,12 @@ def backend(key_provider: Any, accepted_audiences: Any = ()) -> Any:
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        (lambda: OpenIDProvider("https://idp.example.com/<tenant>"), "Give its name, with placeholders filled in"),
+        (lambda: OpenIDProvider("https://idp.example.com/<tenant>"), "Replace the placeholder in it with its value"),
         (
             lambda: OpenIDProvider("https://idp.example.com/.well-known/openid-configuration"),
-            "Give the issuer, and this URL as 'discovery_url'",
+            "Remove the part from '/.well-known/' on",
         ),
-        (lambda: RemoteJWKSet("http://idp/keys"), "keys fetched over plain http can be replaced in transit"),
+        (lambda: RemoteJWKSet("http://idp/keys"), "keys fetched over plain http can be replaced"),
         (lambda: backend("https://idp/keys"), "a URL. Use OpenIDProvider(issuer)"),
         (lambda: backend("-----BEGIN PUBLIC KEY-----\\nMII"), "a PEM with line breaks written as '\\n'"),
         (lambda: backend("keys/public.pem"), "Pass the content of a file, not its path"),

@@ -82,9 +82,8 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 async def settled(provider: RemoteJWKSet) -> None:
-    """Wait until what a provider has fetched is in its store, as the end of an application does."""
-    async with provider.lifespan(APP):
-        pass
+    """Wait until what a provider has fetched in the background is in its store."""
+    await anyio.wait_all_tasks_blocked()
 
 
 async def leave_in_the_middle(provider: RemoteJWKSet, issuer: Issuer) -> None:

@@ -32,7 +32,7 @@ from .issuer_server import Clock, Issuer, bogus, client_of
         ({"status": 404}, "status 404"),
         ({"status": 204, "document": b""}, "status 204"),
         ({"status": 302, "headers": {"Location": "/elsewhere"}}, "redirects are not followed"),
-        ({"headers": {"Content-Encoding": "gzip"}}, "content coding"),
+        ({"headers": {"Content-Encoding": "gzip"}}, "compressed"),
         ({"document": b" " * (512 * 1024 + 1)}, "524,288"),
         ({"document": b"<html>"}, "not JSON"),
         ({"document": b"[" * 100_000}, "not JSON"),
@@ -41,7 +41,7 @@ from .issuer_server import Clock, Issuer, bogus, client_of
         ({"document": {"keys": {}}}, "not a JWK Set"),
         ({"document": {"keys": []}}, "no usable key"),
         ({"document": {"keys": [1, {"kid": "enc", "kty": "oct"}]}}, "'enc': unsupported 'kty'"),
-        ({"document": {"keys": [1] * 101}}, "101 keys"),
+        ({"document": {"keys": [1] * 101}}, "at most 100 keys"),
         ({"length": 10_000}, "Error"),
         ({"hangs": True}, ""),
         ({"drips": True}, ""),
@@ -132,7 +132,7 @@ async def test_clients_of_the_application_are_used_and_not_closed(issuer: Issuer
         with pytest.raises(KeysUnavailableException):
             await provider.refresh()
     assert issuer.headers[0]["x-mine"] == "yes"
-    with library.Client() as synchronous, pytest.raises(ImproperlyConfiguredException, match="synchronous Client"):
+    with library.Client() as synchronous, pytest.raises(ImproperlyConfiguredException, match="'client' is a Client"):
         RemoteJWKSet(issuer.url, client=synchronous)
 
 
@@ -188,7 +188,7 @@ async def test_proxy_and_ca_file_of_the_environment_are_used_and_a_renewed_file_
     issuer.answers[url] = issuer.jwks
     provider = RemoteJWKSet(url, timeout=30)
     assert await answer_to(provider, issuer.token()) == "503"
-    assert "certificate verify failed" in str(provider.status().last_error).lower()
+    assert "ConnectError" in str(provider.status().last_error)
     ca_file.write_bytes(issuer.authority.pem)
     clock.shift(1)
     assert await answer_to(provider, issuer.token()) == "200"

@@ -66,10 +66,10 @@ def test_url_of_the_document_is_made_of_the_issuer(name: str, well_known: Any, u
         (None, {}, "'issuer' is None"),
         ("", {}, "'issuer' is ''"),
         (" https://a.example", {}, "'issuer' is"),
-        (f"{ENTRA}/<tenant>/v2.0", {}, "placeholders"),
+        (f"{ENTRA}/<tenant>/v2.0", {}, "placeholder"),
         (f"{ENTRA}/{{tenant}}/v2.0", {}, "placeholders"),
         (f"{ENTRA}/{{tenantid}}/v2.0", {}, "'discovery_url'"),
-        (f"https://a.example{DISCOVERY}", {}, "'discovery_url'"),
+        (f"https://a.example{DISCOVERY}", {}, "Remove the part"),
         ("accounts.example", {}, "'discovery_url'"),
         ("https://a.example/?tenant=1", {}, "'discovery_url'"),
         ("http://a.example", {}, "allow_http=True"),
@@ -88,7 +88,7 @@ def test_mistakes_are_told_at_construction(name: Any, options: dict[str, Any], m
 @pytest.mark.parametrize(
     ("document", "reasons"),
     [
-        ([], ["not a JSON object"]),
+        ([], ["names 'None'"]),
         ({"issuer": f"{A}/"}, [f"'{A}/'", f"'{A}'"]),
         ({"jwks_uri": f"{A}/keys"}, ["'None'"]),
         ({"issuer": A}, ["'jwks_uri'", "'None'"]),
