@@ -90,9 +90,10 @@ def test_scopes_in_any_of_the_usual_claims_count_and_nothing_else(claims: dict[s
     assert passes(requires_scopes("read", "write"), token_with(**claims)) is expected
 
 
-@pytest.mark.parametrize(("scope", "expected"), [("read", True), ("write other", True), ("other", False), ("", False)])
-def test_one_scope_is_enough_with_any_of(scope: str, expected: bool) -> None:
-    assert passes(requires_scopes("read", "write", any_of=True), token_with(scope=scope)) is expected
+def test_one_scope_is_enough_with_any_of() -> None:
+    guard = requires_scopes("read", "write", any_of=True)
+    verdicts = [passes(guard, token_with(scope=scope)) for scope in ("read", "write other", "other", "")]
+    assert verdicts == [True, True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from jwt.algorithms import RSAAlgorithm
 
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt import Key, Token
-from litestar.security.jwt.keys import UnusableKeyError, VerificationKey, public_jwk, thumbprint
+from litestar.security.jwt.keys import UnusableKeyError, VerificationKey, public_jwk
 
 from .backends import CLAIMS, FORGER, PRIVATE_KEYS, backend, pem, private_pem
 from .hostile import base64url
@@ -178,7 +178,3 @@ def test_unusable_key_is_an_error_of_the_application(name: str) -> None:
     for given in (key, [key], [RSA.public_key(), key], lambda _: key):
         with pytest.raises(ImproperlyConfiguredException, match="cannot be used"):
             Token.decode(signed(RSA, "RS256"), given, "RS256")
-
-
-def test_thumbprint_is_that_of_the_public_key() -> None:
-    assert thumbprint({**public_jwk(RSA), "kid": "x", "d": "secret"}) == thumbprint(public_jwk(RSA.public_key()))

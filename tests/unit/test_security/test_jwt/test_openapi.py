@@ -45,10 +45,12 @@ def document_of(auth: Any) -> Any:
 @pytest.mark.parametrize("name", SCHEMES)
 def test_security_scheme_shows_where_tokens_come_from(name: str, kind: Any) -> None:
     key_provider, options, scheme = SCHEMES[name]
-    document = document_of(backend(key_provider, kind, description="Log in.", **options))
+    auth = backend(key_provider, kind, description="Log in.", **options)
+    document = document_of(auth)
     OpenAPIV31SpecValidator(document).validate()
     assert document["components"]["securitySchemes"] == {"BearerToken": {**scheme, "description": "Log in."}}
     assert document["security"] == [{"BearerToken": []}]
+    assert auth.format_auth_header("token") == f"{options.get('auth_scheme', 'Bearer')} token".lstrip()
     assert "parameters" not in document["paths"]["/"]["get"]
 
 
@@ -58,7 +60,3 @@ def test_key_provider_does_not_change_a_password_flow() -> None:
     flows = own["securitySchemes"]["BearerToken"]["flows"]
     assert flows == {"password": {"tokenUrl": "/login", "scopes": scopes}}
     assert document_of(backend(Discovering(), OAuth2PasswordBearerAuth, oauth_scopes=scopes))["components"] == own
-
-
-def test_header_has_the_scheme_of_bearer_tokens_beside_discovery() -> None:
-    assert backend(Discovering()).format_auth_header("token") == "Bearer token"
