@@ -43,7 +43,7 @@ types: $(STAMPS)/types $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/mutants ## Run m
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(STAMPS)/docs ## Build the documentation into docs/_build/html; warnings fail
-	$(BIN)/sphinx-build -W -n --keep-going -b html docs docs/_build/html $(ARGS)
+	$(BIN)/sphinx-build -E -W -n --keep-going -b html docs docs/_build/html $(ARGS)
 
 bench: $(STAMPS)/bench ## Measure speed side by side with what people use today
 	$(BIN)/python benchmarks/bench.py $(ARGS)
