@@ -18,7 +18,7 @@ font-family="inherit" font-size="14" fill="currentColor" style="display:block;wi
 _BARS = """\
   <text x="0" y="{text_y}">{label}</text>
   <rect x="0" y="{bar_y}" width="{length:.1f}" height="{bar}" rx="2" {colour}/>
-  <text x="{number_x:.1f}" y="{number_y}">{time:.0f} µs</text>
+  <text x="{number_x:.1f}" y="{number_y}">{time:,.0f} µs</text>
 """
 _OURS = 'style="fill:var(--sy-c-link, #3b82c4)"'
 _OTHERS = 'opacity=".35"'
@@ -34,7 +34,7 @@ def draw(path: Path, title: str, times: Mapping[str, float], *, ours: set[str]) 
         ours: Which of the bars are of this package.
     """
     scale = (_WIDTH - _NUMBERS) / max(times.values())
-    description = ". ".join(f"{name}: {time:.0f} µs" for name, time in times.items())
+    description = ". ".join(f"{name}: {time:,.0f} µs" for name, time in times.items())
     head = _HEAD.format(
         width=_WIDTH, height=len(times) * _ROW, name=path.stem, title=escape(title), description=escape(description)
     )
