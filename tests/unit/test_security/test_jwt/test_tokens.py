@@ -279,6 +279,7 @@ def test_padding_may_be_allowed() -> None:
     for signature in ("AA", "AA=="):
         encoded = unsigned(HEADER, signature=signature)
         assert UnverifiedToken(encoded, allow_padding=True).encoded == encoded
+    assert UnverifiedToken(unsigned(HEADER).replace(".", "==.", 1), allow_padding=True).header == HEADER
     for signature in ("AA=", "AA==="):
         with pytest.raises(jwt.InvalidTokenError):
             UnverifiedToken(unsigned(HEADER, signature=signature), allow_padding=True)
