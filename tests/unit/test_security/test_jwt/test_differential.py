@@ -103,6 +103,7 @@ OPTIONS = [
     Options({"options": {"verify_aud": False}}, {}),
     Options({"audience": ["api", "other"]}, {"audience": ["api", "other"]}),
     Options({**API, "options": {"strict_aud": True}}, {"audience": ["api"], "strict_audience": True}),
+    Options({**API, "options": {"strict_aud": True}}, {**API, "strict_audience": True}),
     Options({**API, "issuer": [CLAIMS["iss"]]}, {**API, "issuer": [CLAIMS["iss"]]}),
     Options({**API, "leeway": 3000}, {**API, "leeway": timedelta(seconds=3000)}),
     Options({**API, "options": {"require": ["nbf"]}}, {**API, "require_claims": ["nbf"]}),
