@@ -91,7 +91,7 @@ async def fetch_json(url: str, headers: Mapping[str, str], client: Any = None) -
         raise FetchError(f"the answer has more than {_MAX_BODY_SIZE:,} bytes")
     try:
         return msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf")), _lifetime(fields)  # without a BOM
-    except (ValueError, RecursionError) as e:
+    except (msgspec.DecodeError, ValueError, RecursionError) as e:
         raise FetchError("the answer is not JSON") from e
 
 

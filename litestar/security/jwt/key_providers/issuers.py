@@ -36,9 +36,9 @@ IssuerFunction: TypeAlias = Callable[[str], KeyProvider | Awaitable[KeyProvider 
 
 
 class IssuerKeyProvider:
-    """A key provider for several issuers. It verifies a token with the keys of the issuer that the token claims to be of.
+    """A key provider for several issuers. It verifies a token with the keys of the issuer that the token names.
 
-    The ``iss`` claim of the token has to be exactly the name of an issuer. Other tokens are refused, and nobody is asked.
+    The ``iss`` claim of the token has to be exactly the name of an issuer. Other tokens are refused without a request.
 
     .. code-block:: python
 
@@ -60,9 +60,9 @@ class IssuerKeyProvider:
         IssuerKeyProvider(provider_of)
 
     Nothing in the token has been verified when the function is called, and anyone can make up an issuer. Have the function
-    look the name up among those you trust. The providers that it returns are kept, at most 1,000, and the one that was not
-    used for longest is dropped. Their ``lifespan`` is not entered, so give them a store itself and not its name. To turn an
-    issuer away at once, use ``accepted_issuers`` of the backend.
+    look the name up among those you trust. The providers that it returns are kept, at most 1,000. The least recently used one is
+    dropped first. Their ``lifespan`` is not entered, so pass them a store itself instead of its name. To stop accepting an
+    issuer at once, use ``accepted_issuers`` of the backend.
     """
 
     def __init__(self, issuers: Mapping[str, KeyProvider] | IssuerFunction) -> None:
@@ -86,7 +86,7 @@ class IssuerKeyProvider:
 
     @property
     def issuers(self) -> tuple[str, ...]:
-        """The names of the issuers, none if a function finds them."""
+        """The names of the issuers, empty if a function finds them."""
         return tuple(self._providers)
 
     def __call__(self, token: UnverifiedToken, /) -> Key | Awaitable[Key]:
@@ -128,7 +128,7 @@ class IssuerKeyProvider:
         return None if look_again is None else await look_again(token)
 
     def status(self) -> dict[str, KeySetStatus]:
-        """Return what each of the providers knows, by issuer. This asks nobody."""
+        """Return the state of each provider, by issuer. This makes no request."""
         providers = {**self._providers, **self._kept}
         return {issuer: p.status() for issuer, p in providers.items() if isinstance(p, RemoteJWKSet)}
 

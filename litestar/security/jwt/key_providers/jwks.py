@@ -56,10 +56,10 @@ _SHOWN_CHARACTERS: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySetStatus:
-    """What a :class:`RemoteJWKSet` or an :class:`OpenIDProvider` knows at one moment. Times are in UTC."""
+    """The state of a :class:`RemoteJWKSet` or an :class:`OpenIDProvider` at one moment. Times are in UTC."""
 
     url: str
-    """Where it asks, without the query."""
+    """The URL, without its query."""
     issuer: str | None
     """The name of the issuer, ``None`` for a :class:`RemoteJWKSet`."""
     key_ids: tuple[str | None, ...]
@@ -71,9 +71,9 @@ class KeySetStatus:
     fetched_at: datetime | None
     """When the newest answer was asked for, ``None`` if there is none."""
     expires_at: datetime | None
-    """When its freshness ends."""
+    """Until when the newest answer is fresh."""
     usable_until: datetime | None
-    """When its keys are no longer accepted, if no newer answer comes."""
+    """Until when its keys are accepted, if no newer answer comes."""
     usable: bool
     """Whether there are keys that verify tokens now."""
     last_error: str | None
@@ -88,46 +88,47 @@ class KeySetStatus:
 
 @dataclass(eq=False, repr=False)
 class RemoteJWKSet:
-    """A key provider that keeps the keys of a JWK Set, which an issuer publishes at a URL.
+    """A key provider for the JWK Set that an issuer publishes at a URL.
 
-    The first request fetches the set, or the start of the application does. A background task renews it before it expires,
+    The application fetches the set when it starts. Without lifespan events, the first request does. A background task renews it before it expires,
     so that requests do not wait. A request waits only if no usable keys are in memory, or if its token needs a key that is
     not among them. If the issuer cannot be reached, the keys in memory go on working until ``max_stale``.
 
-    Keys are judged one by one, and those that cannot be used are skipped. An answer without any usable key counts as a failed
+    Keys that cannot be used are skipped, one by one. An answer without any usable key counts as a failed
     fetch.
 
     Durations are seconds or a :class:`timedelta <datetime.timedelta>`. Options are read once, at construction.
 
-    Workers that share a ``store`` share the set. Anyone who can write to the store can supply keys, just like the issuer. An
-    answer that depends on anything but the URL and ``headers``, such as a client certificate, needs a store of its own.
+    Workers that share a ``store`` share the set. Anyone who can write to the store can supply keys, just like the issuer. If the
+    answer depends on something else than the URL and ``headers``, such as a client certificate, use a separate store.
     """
 
     url: str
     """Where the JWK Set is. Redirects are not followed."""
     _: KW_ONLY
     lifetime: float | timedelta | None = None
-    """How long an answer is fresh, whatever it says itself. By default, it is what ``Cache-Control`` or ``Expires`` say (`RFC
+    """How long an answer is fresh. It overrides what the answer says. By default, it is what ``Cache-Control`` or ``Expires`` say (`RFC
     9111, section 4.2 <https://datatracker.ietf.org/doc/html/rfc9111#section-4.2>`_), between 1 minute and 24 hours, and 10
     minutes if they say nothing."""
     max_stale: float | timedelta = 86_400
-    """How long keys are used after the end of their freshness if the issuer cannot be reached. 86,400 is 24 hours."""
+    """How long keys are still used after they are no longer fresh, if the issuer cannot be reached. 86,400 is 24 hours."""
     withdrawn_grace: float | timedelta = 3600
-    """How long a key is still accepted that the issuer no longer lists, from the end of the freshness of the last answer that
-    listed it."""
+    """How long a key is still accepted after the issuer has withdrawn it. The time starts when the last answer that listed the
+    key is no longer fresh."""
     timeout: float | timedelta = 5
-    """How long a fetch may take from its start to the last byte."""
+    """How long a fetch may take in all."""
     allow_http: bool = False
-    """Whether to accept a URL without TLS. The loopback interface is exempt."""
+    """Whether to accept a URL without TLS. The loopback interface is always allowed."""
     headers: Mapping[str, str] | None = None
     """Header fields to send with each request."""
     client: AsyncHTTPClient | FetchFunction | None = None
-    """An ``AsyncClient`` of ``httpx2`` or ``httpx``, which is never closed here. Or an async function that takes a URL and
+    """An ``AsyncClient`` of ``httpx2`` or ``httpx``, which the provider never closes. Or an async function that takes a URL and
     header fields, and returns a response with ``status_code``, ``headers`` and ``content``. By default, each fetch makes a
-    client of its own, which honours proxies and CA files of the environment."""
+    client of its own, which uses the proxies and CA files that the environment names."""
     store: Store | str | None = None
     """A :class:`Store <litestar.stores.base.Store>` to share the set with other workers, and to find it again after a restart.
-    Or the name of one in ``app.stores``, which is looked up when the application starts."""
+    Or the name of one in ``app.stores``, which is looked up when the application starts. Litestar makes a store in memory for
+    a name that is not there."""
     require_on_startup: bool = False
     """Whether the start of the application waits for keys, and fails without them."""
     _issuer: str | None = field(default=None, init=False)
@@ -181,7 +182,7 @@ class RemoteJWKSet:
         return found if found.keys else self._search(token, found)
 
     async def look_again(self, token: UnverifiedToken, /) -> SelectedKeys | None:
-        """Look for other keys, as the signature of a token did not verify with those in memory.
+        """Look for other keys, because the signature of a token did not verify with those in memory.
 
         An issuer may have put a new key behind a known ID, or a token may have no ID at all.
 
@@ -199,7 +200,7 @@ class RemoteJWKSet:
         return None
 
     async def refresh(self) -> None:
-        """Ask the issuer now, or wait for the answer if it has been asked.
+        """Fetch the keys now, or wait for the fetch that is under way.
 
         Raises:
             KeysUnavailableException: If there is no usable answer. Keys in memory stay as they are.
@@ -209,7 +210,7 @@ class RemoteJWKSet:
             raise self._unavailable()
 
     def status(self) -> KeySetStatus:
-        """Return what is known at this moment, for health checks. This asks nobody."""
+        """Return the state of the keys, for health checks. This makes no request."""
         now = time.time()
         return KeySetStatus(
             url=label_of(self.url),

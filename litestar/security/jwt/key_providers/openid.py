@@ -43,15 +43,18 @@ class OpenIDProvider(RemoteJWKSet):
 
     It always checks that the ``iss`` claim of a token is the name of the issuer, trailing slash included.
 
-    Microsoft Entra ID has one discovery document for all its tenants, with ``{tenantid}`` in the place of the tenant. Give the
-    issuer like that, together with the URL of the document. A token then has to name the issuer with its own ``tid`` claim
-    filled in. All tenants are accepted unless ``accepted_issuers`` of the backend says which:
+    Microsoft Entra ID has one discovery document for all its tenants, with ``{tenantid}`` in place of the tenant.
+    Pass this issuer and the URL of the document. ``iss`` of a token must then be the issuer with the ``tid`` claim of the
+    token in place of ``{tenantid}``. Use ``accepted_issuers`` of the backend to choose the tenants. By default, all are
+    accepted:
 
     .. code-block:: python
 
+        ENTRA = "https://login.microsoftonline.com"
+
         OpenIDProvider(
-            "https://login.microsoftonline.com/{tenantid}/v2.0",
-            discovery_url="https://login.microsoftonline.com/organizations/v2.0/.well-known/openid-configuration",
+            f"{ENTRA}/{{tenantid}}/v2.0",
+            discovery_url=f"{ENTRA}/organizations/v2.0/.well-known/openid-configuration",
         )
 
     A key that has an ``issuer`` member itself, like the keys of Entra, verifies only tokens of that issuer, unless
@@ -66,10 +69,10 @@ class OpenIDProvider(RemoteJWKSet):
     discovery_url: str | None = None
     """Where the document is. By default, the URL is made of ``issuer``."""
     issuer_in_tokens: str | Sequence[str] = ()
-    """The name or names of the issuer in tokens, if they differ from ``issuer``. Google, for one, has two."""
+    """The value or values of ``iss`` in tokens, if they differ from ``issuer``. Google has two, for example."""
     well_known: Literal["openid-configuration", "oauth-authorization-server"] = "openid-configuration"
-    """Which document to ask for. By default that of OpenID Connect, whose path comes after that of the issuer.
-    ``oauth-authorization-server`` is that of OAuth 2.0, whose path comes in front of it (`RFC 8414, section 3
+    """The document to fetch. By default, it is the one of OpenID Connect, below the issuer. ``oauth-authorization-server`` is
+    the one of OAuth 2.0, at the root of the host (`RFC 8414, section 3
     <https://datatracker.ietf.org/doc/html/rfc8414#section-3>`_)."""
 
     def __post_init__(self) -> None:
@@ -89,7 +92,7 @@ class OpenIDProvider(RemoteJWKSet):
 
     @property
     def issuers(self) -> tuple[str, ...]:
-        """The name of the issuer, if it is the same for all tokens."""
+        """The name of the issuer, or none if each tenant has its own."""
         return () if _TENANT in self.issuer else (self.issuer,)
 
     @property
