@@ -182,18 +182,15 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
             if unverified.algorithm not in self._algorithms:
                 raise jwt.InvalidAlgorithmError
             token = await self._verify_with(await self.key_source.provider_for(connection.scope), unverified)
-        elif self._reads_before_verifying:
-            audience = self._audience_of(self._unverified(encoded_token))
-            token = self._decode(encoded_token, self.token_secret, self.algorithm, audience)
         else:
-            token = self._decode(encoded_token, self.token_secret, self.algorithm, self.token_audience)
+            token = self._decode(encoded_token, self.token_secret, self.algorithm, self._audience_of(encoded_token))
         if callable(self.token_issuer):
             await self._check_issuer(self.token_issuer, token)
         return token
 
     async def _verify_with(self, provider: KeyProvider, unverified: UnverifiedToken) -> Token:
         """Verify a token with the key that a provider finds. If its signature does not verify, the provider looks again."""
-        audience = self._audience_of(unverified)
+        audience = self._audience_of(unverified.encoded)
         key = await _answer_of(provider, unverified)
         try:
             return self._decode(unverified.encoded, key, unverified.algorithm, audience)
@@ -226,10 +223,11 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
         # AWS load balancers send a bare token, whose segments are padded.
         return UnverifiedToken(encoded_token, allow_padding=self.auth_scheme == "")
 
-    def _audience_of(self, token: UnverifiedToken) -> Any:
+    def _audience_of(self, encoded_token: str) -> Any:
         """Check the type of a token (RFC 8725, section 3.11), and return the audiences to accept of the issuer it names."""
         if not self._reads_before_verifying:
             return self.token_audience
+        token = self._unverified(encoded_token)
         if self.accepted_types is not None:
             declared = token.header.get("typ")
             if not isinstance(declared, str) or _media_type(declared) not in self.accepted_types:
@@ -252,7 +250,10 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
 
     def _token_in_header(self, connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
         """Return what follows the authentication scheme and any number of spaces (RFC 9110, section 11.4)."""
-        header = connection.headers.get(self.auth_header)
+        # This one is looked for, as ``connection.headers`` would parse all of them.
+        wanted = self.auth_header.lower().encode()
+        found = (value for name, value in connection.scope["headers"] if name.lower() == wanted)
+        header = next(found, b"").decode("latin-1")
         if not header or self.auth_scheme == "":
             return header or None
         scheme, _, credentials = header.partition(" ")
@@ -268,14 +269,12 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
 
     def _refuse(self, exception: NotAuthorizedException, encoded_token: str, reason: str | None = None) -> None:
         """Log why a token is refused, and let the response say so."""
-        reason = reason or reason_of(exception, self.token_cls)
+        reason, issuer = reason or reason_of(exception, self.token_cls), self.token_issuer
         expected: Any = {
             **MISSING_CLAIMS,
             "algorithm": self.algorithm,
             "audience": self.token_audience,
-            "issuer": exception.__cause__
-            if self.token_issuer is None or callable(self.token_issuer)
-            else self.token_issuer,
+            "issuer": exception.__cause__ if issuer is None or callable(issuer) else issuer,
             WRONG_TYPE: sorted(self.accepted_types or ()),
         }.get(reason)
         if reason == "unknown key":

@@ -192,14 +192,8 @@ class Token:
             audience = _single_audience(audience)
         try:
             encoded_token, algorithms, keys = _keys_for(encoded_token, secret, algorithms)
-            payload = cls._first_verified(
-                keys,
-                encoded_token=encoded_token,
-                algorithms=algorithms,
-                audience=audience,
-                issuer=issuer,
-                options=options,
-            )
+            checks = {"algorithms": algorithms, "audience": audience, "issuer": issuer, "options": options}
+            payload = cls._first_verified(keys, {"encoded_token": encoded_token, **checks})
             return cls._from_payload(payload, is_foreign=isinstance(secret, SelectedKeys))
         except (UnusableKeyError, jwt.InvalidKeyError) as e:
             raise ImproperlyConfiguredException(f"The key to verify tokens with cannot be used: {e}") from e
@@ -207,7 +201,7 @@ class Token:
             raise NotAuthorizedException("Invalid token") from e
 
     @classmethod
-    def _first_verified(cls, keys: Sequence[Any], **arguments: Any) -> Any:
+    def _first_verified(cls, keys: Sequence[Any], arguments: dict[str, Any]) -> Any:
         """Return the claims of a token, if one of some keys verifies it."""
         for key in keys[:-1]:
             with suppress(jwt.InvalidSignatureError):
