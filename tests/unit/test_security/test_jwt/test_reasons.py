@@ -131,12 +131,13 @@ def test_defect_of_the_encoded_token_is_told(
     assert reason in description
 
 
-def test_provider_tells_that_the_issuer_is_the_reason(records: list[Any]) -> None:
+@pytest.mark.parametrize(("cause", "reason"), [(jwt.InvalidIssuerError("x"), "issuer"), (None, "unknown key")])
+def test_provider_tells_the_reason(cause: Exception | None, reason: str, records: list[Any]) -> None:
     def provider(token: Any) -> Any:
-        raise KeyNotFoundException("Invalid token") from jwt.InvalidIssuerError("Invalid issuer")
+        raise KeyNotFoundException("Invalid token") from cause
 
     for text in refusal(backend(provider), ISSUER.token(), records):
-        assert "refused: issuer" in text
+        assert f"refused: {reason}" in text
 
 
 def test_refusal_of_a_handler_keeps_its_own_words_and_challenge(records: list[Any]) -> None:
