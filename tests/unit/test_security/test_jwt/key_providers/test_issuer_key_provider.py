@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from typing import Any
 
@@ -25,84 +25,77 @@ from litestar.security.jwt.keys import SelectedKeys
 
 from .asking import APP, answer_to, ask, asking, until
 from .event_loops import on_both_loops, without_waiting
-from .issuer_server import DISCOVERY, Answer, Clock, Issuer, Signer, bogus, client_of, jwks_of, serving
+from .issuer_server import DISCOVERY, Answer, Clock, Issuer, Signer, bogus, client_of, jwks_of
 
 A, B, C = "https://a.example", "https://b.example", "https://c.example"
-Servers = dict[str, Issuer]
 both_kinds = pytest.mark.parametrize("kind", ["function", "async function"])
 
 
-@pytest.fixture
-def servers() -> Iterator[Servers]:
-    with ExitStack() as stack:
-        servers = {name: stack.enter_context(serving()) for name in (A, B)}
-        for name, server in servers.items():
-            server.publish(Signer(name))
-        yield servers
-
-
 class Tenants:
-    """A function that makes a key provider for each server, sync or async."""
+    """Issuers without a network, and a function, sync or async, that makes their key providers."""
 
-    error: Exception | None = None
-
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self) -> None:
+        self.signers = {A: Signer(A), B: Signer(B)}
+        self.requests: list[str] = []
         self.asked: list[str] = []
-        self.servers = servers
+        self.error: Exception | None = None
 
     def __call__(self, issuer: str) -> RemoteJWKSet | None:
         self.asked.append(issuer)
         if self.error is not None:
             raise self.error
-        return RemoteJWKSet(self.servers[issuer].url, timeout=30) if issuer in self.servers else None
+        return self.key_set(issuer) if issuer in self.signers else None
 
     async def later(self, issuer: str) -> RemoteJWKSet | None:
         await anyio.sleep(0)
         return self(issuer)
 
+    def key_set(self, issuer: str) -> RemoteJWKSet:
+        return RemoteJWKSet(issuer, client=client_of(self._fetch))
+
+    def _fetch(self, url: str) -> Any:
+        self.requests.append(url)
+        return jwks_of(self.signers[url])
+
     def of(self, kind: str) -> IssuerKeyProvider:
+        if kind == "mapping":
+            return IssuerKeyProvider({name: self.key_set(name) for name in self.signers})
         return IssuerKeyProvider(self if kind == "function" else self.later)
+
+    def token(self, name: str) -> str:
+        return self.signers[name].token(iss=name)
 
 
 @pytest.fixture
-def tenants(servers: Servers) -> Tenants:
-    return Tenants(servers)
+def tenants() -> Tenants:
+    return Tenants()
 
 
 @pytest.fixture(params=["mapping", "function", "async function"])
-def provider(request: pytest.FixtureRequest, servers: Servers, tenants: Tenants) -> IssuerKeyProvider:
-    if request.param == "mapping":
-        return IssuerKeyProvider({name: RemoteJWKSet(server.url, timeout=30) for name, server in servers.items()})
+def provider(request: pytest.FixtureRequest, tenants: Tenants) -> IssuerKeyProvider:
     return tenants.of(request.param)
 
 
 @on_both_loops
-async def test_token_is_verified_with_the_keys_of_its_issuer(provider: IssuerKeyProvider, servers: Servers) -> None:
-    for name, server in servers.items():
-        assert await answer_to(provider, server.token(iss=name)) == "200"
-        assert isinstance(ask(provider, server.token(iss=name)), SelectedKeys)
-    assert await answer_to(provider, servers[A].token(iss=B)) == "401"
+async def test_token_is_verified_with_the_keys_of_its_issuer(provider: IssuerKeyProvider, tenants: Tenants) -> None:
+    for name in (A, B):
+        assert await answer_to(provider, tenants.token(name)) == "200"
+        assert isinstance(ask(provider, tenants.token(name)), SelectedKeys)
+    assert await answer_to(provider, tenants.signers[A].token(iss=B)) == "401"
     assert set(provider.status()) == {A, B}
-    servers[A].publish(Signer(A))  # a new key behind a known ID
-    assert await answer_to(provider, servers[A].token(iss=A)) == "200"
-
-
-@on_both_loops
-async def test_outage_of_one_issuer_does_not_concern_the_others(provider: IssuerKeyProvider, servers: Servers) -> None:
-    servers[A].stop()
-    assert await answer_to(provider, servers[A].token(iss=A)) == "503"
-    assert await answer_to(provider, servers[B].token(iss=B)) == "200"
+    tenants.signers[A] = Signer(A)  # a new key behind a known ID
+    assert await answer_to(provider, tenants.token(A)) == "200"
 
 
 @pytest.mark.parametrize("claims", [{}, {"iss": ""}, {"iss": C}, {"iss": f"{A}/"}])
 @on_both_loops
-async def test_unknown_issuers_cost_no_request(provider: IssuerKeyProvider, servers: Servers, claims: Any) -> None:
+async def test_unknown_issuers_cost_no_request(provider: IssuerKeyProvider, tenants: Tenants, claims: Any) -> None:
     token = UnverifiedToken(bogus(**claims))
     with pytest.raises(KeyNotFoundException, match="Invalid token") as caught:
         await provider(token)  # type: ignore[misc]
     assert isinstance(caught.value.__cause__, InvalidIssuerError)
     assert await provider.look_again(token) is None
-    assert [server.requests for server in servers.values()] == [[], []]
+    assert tenants.requests == []
 
 
 @both_kinds
@@ -116,9 +109,9 @@ async def test_none_is_remembered_for_a_minute(tenants: Tenants, clock: Clock, k
         assert tenants.asked == [C] * times
 
 
-def test_100_000_made_up_issuers_cost_no_tenant_and_no_memory(tenants: Tenants, servers: Servers, clock: Clock) -> None:
-    provider = IssuerKeyProvider(tenants)
-    assert anyio.run(answer_to, provider, servers[A].token(iss=A)) == "200"
+def test_100_000_made_up_issuers_cost_no_tenant_and_no_memory(tenants: Tenants, clock: Clock) -> None:
+    provider = tenants.of("function")
+    assert anyio.run(answer_to, provider, tenants.token(A)) == "200"
     token = UnverifiedToken(bogus(iss=C))
 
     def ask_for(numbers: range) -> None:
@@ -138,8 +131,8 @@ def test_100_000_made_up_issuers_cost_no_tenant_and_no_memory(tenants: Tenants, 
     assert tenants.asked == []
     ask_for(range(98_999, 99_000))
     assert tenants.asked == ["https://98999.example"]
-    assert anyio.run(answer_to, provider, servers[A].token(iss=A)) == "200"
-    assert (set(provider.status()), len(servers[A].requests)) == ({A}, 1)
+    assert anyio.run(answer_to, provider, tenants.token(A)) == "200"
+    assert (set(provider.status()), tenants.requests) == ({A}, [A])
 
 
 @on_both_loops
@@ -161,39 +154,37 @@ async def test_tenant_that_was_not_used_for_longest_is_dropped() -> None:
 
 
 @without_waiting
-async def test_async_function_that_hangs_once_fails_one_request() -> None:
-    key, hangs = Signer(), [True]
+async def test_async_function_that_hangs_once_fails_one_request(tenants: Tenants) -> None:
+    hangs = [True]
 
     async def function(issuer: str) -> Any:
         if hangs and hangs.pop():
             await anyio.sleep_forever()
-        return RemoteJWKSet(f"{A}/keys", client=client_of(lambda url: jwks_of(key)))
+        return tenants(issuer)
 
     provider = IssuerKeyProvider(function)
     started_at = anyio.current_time()
     with pytest.raises(TimeoutError):  # as any OSError, it counts as unavailable keys
-        await ask(provider, key.token(iss=A))
+        await ask(provider, tenants.token(A))
     assert anyio.current_time() - started_at == pytest.approx(5)
-    assert await answer_to(provider, key.token(iss=A)) == "200"
+    assert await answer_to(provider, tenants.token(A)) == "200"
 
 
 @on_both_loops
-async def test_of_two_providers_for_one_issuer_the_first_is_kept(tenants: Tenants, servers: Servers) -> None:
-    async with asking(IssuerKeyProvider(tenants.later), *[servers[A].token(iss=A)] * 20) as answers:
+async def test_of_two_providers_for_one_issuer_the_first_is_kept(tenants: Tenants) -> None:
+    async with asking(tenants.of("async function"), *[tenants.token(A)] * 20) as answers:
         pass
-    assert answers == ["200"] * 20
-    assert len(tenants.asked) == 20
-    assert len(servers[A].requests) == 1
+    assert (answers, tenants.asked, tenants.requests) == (["200"] * 20, [A] * 20, [A])
 
 
 @both_kinds
 @on_both_loops
-async def test_function_that_fails_is_asked_again(tenants: Tenants, servers: Servers, kind: str) -> None:
+async def test_function_that_fails_is_asked_again(tenants: Tenants, kind: str) -> None:
     provider, tenants.error = tenants.of(kind), OSError("the database is down")
     with pytest.raises(OSError, match="database"):
-        await answer_to(provider, servers[A].token(iss=A))
+        await answer_to(provider, tenants.token(A))
     tenants.error = None
-    assert await answer_to(provider, servers[A].token(iss=A)) == "200"
+    assert await answer_to(provider, tenants.token(A)) == "200"
 
 
 @pytest.mark.parametrize("issuers", [None, A, [A], {A: None}, {A: "a key"}, {None: RemoteJWKSet(A)}])
@@ -209,9 +200,8 @@ def test_function_that_returns_something_else_is_to_blame() -> None:
 
 @on_both_loops
 async def test_start_waits_for_none_of_ten_issuers_that_hang(issuer: Issuer) -> None:
-    urls = [f"{issuer.issuer}/{number}" for number in range(10)]
     issuer.answers = {f"/{number}": Answer(hangs=True) for number in range(10)}
-    provider = IssuerKeyProvider({url: RemoteJWKSet(url, timeout=30) for url in urls})
+    provider = IssuerKeyProvider({path: RemoteJWKSet(issuer.issuer + path, timeout=30) for path in issuer.answers})
     async with provider.lifespan(APP):
         assert not any(status.usable for status in provider.status().values())
         await until(lambda: len(issuer.requests) == 10)
@@ -219,19 +209,19 @@ async def test_start_waits_for_none_of_ten_issuers_that_hang(issuer: Issuer) -> 
 
 @on_both_loops
 async def test_required_keys_are_fetched_at_the_same_time_or_stop_the_start(issuer: Issuer) -> None:
-    urls = [f"{issuer.issuer}/jwks?{number}" for number in range(2)]
-    issuer.answers = {f"/jwks?{number}": Answer(jwks_of(Signer()), hangs=True) for number in range(2)}
+    issuer.answers = {f"/{number}": Answer(jwks_of(Signer()), hangs=True) for number in range(2)}
 
     async def start() -> None:
-        provider = IssuerKeyProvider({url: RemoteJWKSet(url, timeout=30, require_on_startup=True) for url in urls})
-        async with provider.lifespan(APP):
-            assert all(status.usable for status in provider.status().values())
+        urls = {path: issuer.issuer + path for path in issuer.answers}
+        sets = {path: RemoteJWKSet(url, timeout=30, require_on_startup=True) for path, url in urls.items()}
+        async with IssuerKeyProvider(sets).lifespan(APP):
+            assert all(key_set.status().usable for key_set in sets.values())
 
     async with anyio.create_task_group() as tasks:
         _ = tasks.start_soon(start)
         await until(lambda: len(issuer.requests) == 2)
         issuer.release.set()
-    issuer.answers["/jwks?1"].status = 500
+    issuer.answers["/1"].status = 500
     with pytest.raises(KeysUnavailableException):
         await start()
 
@@ -259,6 +249,14 @@ async def test_lifespans_of_all_kinds_of_providers_are_entered_once() -> None:
 
 
 @on_both_loops
+async def test_outage_of_one_issuer_does_not_concern_the_others(provider: IssuerKeyProvider, tenants: Tenants) -> None:
+    token = tenants.token(A)
+    tenants.signers[A] = None  # type: ignore[assignment]  # so that fetching fails
+    assert await answer_to(provider, token) == "503"
+    assert await answer_to(provider, tenants.token(B)) == "200"
+
+
+@on_both_loops
 async def test_tenants_of_one_discovery_document_share_a_provider(issuer: Issuer) -> None:
     name = "https://{tenantid}.example"
     issuer.discover(issuer=name)
@@ -269,7 +267,7 @@ async def test_tenants_of_one_discovery_document_share_a_provider(issuer: Issuer
     assert len(issuer.requests) == 2
 
 
-def test_names_and_copies(tenants: Callable[[str], RemoteJWKSet | None]) -> None:
-    given, found = IssuerKeyProvider({A: RemoteJWKSet(A)}), IssuerKeyProvider(tenants)
-    assert (given.issuers, found.issuers) == ((A,), ())
+def test_names_and_copies(tenants: Tenants) -> None:
+    given, found = tenants.of("mapping"), tenants.of("function")
+    assert (given.issuers, found.issuers) == ((A, B), ())
     assert deepcopy([given]) == [given]
