@@ -266,11 +266,13 @@ class RemoteJWKSet:
 
         self._counts["misses"] += 1
         if (fetch := self._under_way()) is not None:
-            # The issuer may have been asked before it published the key. If so, it has to be asked once more.
             await fetch.wait()
-        if is_missing() and (fetch := self._under_way() or self._start_for_miss(is_missing)) is not None:
-            await fetch.wait()
-        if not is_missing():
+        # The issuer may have been asked before it published the key. If so, it has to be asked once more.
+        if fetch is None or is_missing():
+            fetch = (self._under_way() if fetch else None) or self._start_for_miss(is_missing)
+            if fetch is not None:
+                await fetch.wait()
+        if fetch is not None and not is_missing():
             return self._select(token)
         if self._failures_in_a_row or not self._keys.keys:
             raise self._unavailable()  # nobody can tell whether there is such a key
