@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import urlsafe_b64encode
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -39,6 +40,10 @@ PRIVATE_KEYS: Final[dict[str, Any]] = {
 }
 # Applications of Litestar 2 configure logging for the whole process unless they are told not to.
 _QUIETLY: Final = {"logging_config": None} if "logging_config" in signature(Litestar).parameters else {}
+
+
+def base64url(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def pem(key: Any) -> bytes:

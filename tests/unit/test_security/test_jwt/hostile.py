@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from base64 import urlsafe_b64encode
 from typing import Any, Final
 
 import jwt
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from litestar.security.jwt.keys import public_jwk
 
-from .backends import PRIVATE_KEYS, SECRET, pem
+from .backends import PRIVATE_KEYS, SECRET, base64url, pem
 
 NOW: Final = int(time.time())
 KEYS: Final[dict[str, Any]] = {**PRIVATE_KEYS, "HS256": SECRET}
@@ -55,10 +54,6 @@ def forms(algorithm: str) -> dict[str, Any]:
         "PyJWKSet": jwt.PyJWKSet.from_dict({"keys": [public_jwk(other), jwk]}),
         "tuple": (other, key.public_key()),
     }
-
-
-def base64url(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def sign(header: bytes, payload: bytes, algorithm: str) -> str:

@@ -18,11 +18,10 @@ from hypothesis import strategies as st
 from litestar import Litestar
 from litestar.security.jwt import JWTAuth, JWTCookieAuth
 
-from .backends import app_of, backend, exchange, own_backend
+from .backends import app_of, backend, base64url, exchange, own_backend
 from .hostile import (
     CLAIMS,
     KEYS,
-    base64url,
     claims,
     forms,
     fuzz,

@@ -15,8 +15,8 @@ from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedExce
 from litestar.security.jwt import Token
 from litestar.security.jwt.keys import public_jwk, thumbprint
 
-from .backends import FORGER, backend, pem
-from .hostile import CLAIMS, KEYS, base64url, forms
+from .backends import FORGER, backend, base64url, pem
+from .hostile import CLAIMS, KEYS, forms
 
 RSA, EVIL = KEYS["RS256"], FORGER.private_key
 ASYMMETRIC = [algorithm for algorithm in KEYS if algorithm != "HS256"]

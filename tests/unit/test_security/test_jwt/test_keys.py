@@ -15,8 +15,7 @@ from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedExce
 from litestar.security.jwt import Key, Token
 from litestar.security.jwt.keys import UnusableKeyError, VerificationKey, public_jwk
 
-from .backends import CLAIMS, FORGER, PRIVATE_KEYS, backend, pem, private_pem
-from .hostile import base64url
+from .backends import CLAIMS, FORGER, PRIVATE_KEYS, backend, base64url, pem, private_pem
 
 RSA, EC, ED = PRIVATE_KEYS["RS256"], PRIVATE_KEYS["ES256"], PRIVATE_KEYS["EdDSA"]
 OTHER = FORGER.private_key

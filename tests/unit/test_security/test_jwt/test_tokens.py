@@ -20,8 +20,7 @@ from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedExce
 from litestar.security.jwt import Key, KeyNotFoundException, KeysUnavailableException, Token, UnverifiedToken
 from litestar.security.jwt.keys import public_jwk
 
-from .backends import FORGER, PRIVATE_KEYS, SECRET
-from .hostile import base64url
+from .backends import FORGER, PRIVATE_KEYS, SECRET, base64url
 
 NOW = 1_900_000_000
 PRIVATE: Any = PRIVATE_KEYS["RS256"]

@@ -14,7 +14,7 @@ from litestar.exceptions import NotAuthorizedException
 from litestar.security.jwt import Token, UnverifiedToken
 from litestar.security.jwt.keys import select, thumbprint
 
-from .hostile import base64url
+from .backends import base64url
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text(encoding="utf-8"))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.security.jwt import KeyNotFoundException, KeysUnavailableException, RemoteJWKSet, UnverifiedToken
@@ -55,7 +56,7 @@ async def test_due_answer_is_renewed_in_the_background(warm: RemoteJWKSet, issue
     clock.shift(0.69 * 600)
     assert answers_at_once(warm, issuer.token())
     clock.shift(0.22 * 600)
-    assert await anyio.to_thread.run_sync(answers_at_once, warm, issuer.token())  # where there is no event loop
+    assert await to_thread.run_sync(answers_at_once, warm, issuer.token())  # where there is no event loop
     assert len(issuer.requests) == 1
     assert answers_at_once(warm, issuer.token())
     await until(lambda: warm.status().expires_at == at(0.91 * 600 + 600))
