@@ -57,7 +57,7 @@ soak: $(STAMPS)/bench ## Send mixed traffic for two minutes, with rotations and 
 mutants: $(STAMPS)/mutants ## Change the code in thousands of ways, and see whether a test fails (ARGS="keys" for one module)
 	$(BIN)/python tools/mutants.py $(ARGS)
 
-upstream: $(STAMPS)/package ## Put the patch into a checkout of Litestar: UPSTREAM=<directory>
+upstream: $(STAMPS)/lint ## Put the patch into a checkout of Litestar: UPSTREAM=<directory>
 	@[[ -d "$(UPSTREAM)" ]] || { echo "Say which checkout of Litestar: make upstream UPSTREAM=<directory>" >&2; exit 2; }
 	$(BIN)/python tools/upstream.py $(ARGS) "$(UPSTREAM)"
 

@@ -1,429 +1,779 @@
-"""Put the patch into a checkout of Litestar: a branch with a short series of commits, for a pull request.
+"""Put the patch into a checkout of Litestar's ``main``: five branches, each a pull request on top of the one before.
 
-The files of this repository take their places. What Litestar's own files need besides are a few edits, each at an anchor that
-has to be there exactly once. If anything goes wrong, the checkout is left on the branch that it was on, as it was.
+The files of this repository take their places. STACK says what each branch brings. What a file says about something that a
+later branch brings is left out by one rule (see ``Cut``); where that is not enough, EDITS has the words. Every rule has to
+apply, and each branch is checked, or else no branch is made.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
-from textwrap import dedent, indent
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "litestar/security/jwt"
-PLACES = (PACKAGE, "tests/unit", "tests/examples", "docs/examples", "docs/images", "docs/reference", "docs/usage")
-# Litestar's own page of this name only calls for what the modules document.
-REPLACED = (f"{PACKAGE}/*", "docs/reference/security/jwt.rst")
+DOTTED = "litestar.security.jwt"
+TESTS = "tests/unit/test_security/test_jwt"
+EXAMPLES = "docs/examples/security/jwt"
+EXTRA_FILES = "tools/for_upstream"
+PAGE = "docs/usage/security/jwt.rst"
+NOTES = "docs/release-notes/changelog.rst"
 
 
 class RefusedError(Exception):
-    """The patch cannot be put there."""
+    """The branches cannot be made."""
 
 
 @dataclass(frozen=True)
-class Commit:
-    """A part of the series."""
+class Branch:
+    """One pull request. Its files are those of the branches below it, and these."""
 
+    name: str
     subject: str
     body: str
-    topics: tuple[str, ...] = ()
-    """Patterns of files. The last commit with one that fits is the one that a file belongs to."""
-    edits: tuple[Callable[[Path], Iterable[str]], ...] = ()
-    """Functions that change files of Litestar's own, and return their names."""
+    modules: tuple[str, ...]
+    """Modules of the package. ``__init__`` exports what they have."""
+    names: tuple[str, ...] = ()
+    """Options and attributes that come with it, in modules that are there before."""
+    tests: tuple[str, ...] = ()
+    """Files in the folder of tests, helpers included. A file, or a colon and names of the tests that come first."""
+    examples: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    """Titles of its entries in the release notes."""
 
 
-def git(tree: Path, *arguments: str) -> str:
-    result = subprocess.run(["git", *arguments], cwd=tree, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise RefusedError(f"git {shlex.join(arguments)}: {(result.stderr or result.stdout).strip()}")
-    return result.stdout.rstrip()
-
-
-def replaced(text: str, anchor: str, replacement: str, *, where: str) -> str:
-    """Replace what a regular expression matches, if it does so exactly once."""
-    result, count = re.subn(anchor, replacement, text, flags=re.MULTILINE)
-    if count != 1:
-        raise RefusedError(f"{where}: the anchor {anchor!r} is there {count} times, not once")
-    return result
-
-
-def edit(tree: Path, name: str, anchor: str, replacement: str) -> str:
-    path = tree / name
-    if not path.exists():
-        raise RefusedError(f"{name} does not exist")
-    path.write_text(replaced(path.read_text(), anchor, replacement, where=name))
-    return name
-
-
-def escaped(text: str) -> str:
-    return text.replace("\\", r"\\")
-
-
-def settings(tree: Path) -> dict[str, Any]:
-    return tomllib.loads((tree / "pyproject.toml").read_text())
-
-
-def raise_python(tree: Path) -> Iterator[str]:
-    """Litestar 2 still supports versions of Python that this was not written for."""
-    name = "pyproject.toml"
-    if re.match(r">=3\.([0-9]|10)\b", settings(tree)["project"]["requires-python"]):
-        yield edit(tree, name, r'^(requires-python = ">=3\.)\d+', r"\g<1>11")
-        yield edit(tree, name, r'^(pythonVersion = "3\.)\d+"$', r'\g<1>11"')
-
-
-def extend_extra(tree: Path) -> Iterator[str]:
-    extras = settings(ROOT)["tool"]["hatch"]["metadata"]["hooks"]["custom"]
-    lines = []
-    for name in ("jwks", "jwt"):
-        requirements = ", ".join(f'"{requirement}"' for requirement in extras[name])
-        lines.append(f"{name} = [{requirements}]")
-    yield edit(tree, "pyproject.toml", r'^jwt = \["cryptography", "pyjwt>=2\.9\.0"\]$', "\n".join(lines))
-
-
-def extend_test_requirements(tree: Path) -> Iterator[str]:
-    """Add what the tests need that no other tests have needed yet."""
-    groups = settings(tree)
-    lists = [*groups["dependency-groups"].values(), *groups["project"]["optional-dependencies"].values()]
-    known = {name_of(requirement) for requirements in lists for requirement in requirements}
-    wanted = (ROOT / "requirements/test.txt").read_text().split()
-    missing = sorted({name_of(line) for line in wanted if "==" in line} - known)
-    if missing:
-        lines = "".join(f'  "{name}",\n' for name in missing)
-        yield edit(tree, "pyproject.toml", r"^test = \[\n", rf"\g<0>{lines}")
-
-
-def name_of(requirement: str) -> str:
-    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower()
-
-
-def extend_contents(tree: Path) -> Iterator[str]:
-    """List the new pages after the one on JWT."""
-    pages = re.findall(r"^    usage/security/(jwt-.*)$", (ROOT / "docs/index.rst").read_text(), re.MULTILINE)
-    lines = "".join(f"    {page}\n" for page in pages)
-    yield from edit_docs(tree, "docs/usage/security/index.rst", r"^    jwt\n", rf"\g<0>{lines}")
-
-
-def extend_ignored_references(tree: Path) -> Iterator[str]:
-    """Have no links to PyJWT, of whose documentation there is no inventory, and to what is not part of the API.
-
-    Nor to a piece of the annotation of a function without arguments, which Sphinx takes for a name.
-    """
-    names = (r"jwt\..*", r"(.*\.)?(RemoteOptions|_CookieAuth)", r"Callable\[\[\]")
-    lines = escaped("".join(f'    (PY_RE, r"{name}"),\n' for name in names))
-    anchor = r'^    \(PY_OBJ, r"litestar\.security\.jwt\.auth\.TokenT"\),\n'
-    yield from edit_docs(tree, "docs/conf.py", anchor, rf"\g<0>{lines}")
-
-
-def extend_release_notes(tree: Path) -> Iterator[str]:
-    """Add the changes to those of the coming release. If the topmost of the release notes is out, begin another."""
-    name = "docs/release-notes/changelog.rst"
-    notes = (tree / name).read_text() if (tree / name).exists() else ""
-    heading, changes = (ROOT / "CHANGELOG.rst").read_text().split("\n\n    .. change::", maxsplit=1)
-    topmost = re.search(r"^\.\. changelog:: (\S+)$", notes, re.MULTILINE)
-    changes = escaped(f"    .. change::{changes.rstrip()}\n\n")
-    if topmost is not None and topmost[1] != settings(tree)["project"]["version"]:
-        anchor = rf"^\.\. changelog:: {re.escape(topmost[1])}\n(    :.*\n)*\n"
-        yield from edit_docs(tree, name, anchor, rf"\g<0>{changes}")
-    else:
-        begun = escaped(heading[heading.index(".. changelog::") :])
-        anchor = rf"^(?=\.\. changelog:: {re.escape(topmost[1] if topmost else '')}$)"
-        yield from edit_docs(tree, name, anchor, f"{begun}\n\n{changes}")
-
-
-def edit_docs(tree: Path, name: str, anchor: str, replacement: str) -> Iterator[str]:
-    if (tree / "PKG-INFO").exists() and not (tree / name).exists():
-        print(f"A source distribution has no {name}: it is left out")
-    else:
-        yield edit(tree, name, anchor, replacement)
-
-
-SERIES = (
-    Commit(
-        "build!: require Python 3.11",
-        "What follows is written for Python 3.11 and newer, like Litestar 3. The lock file, the classifiers and the test\n"
-        "matrix are left to whoever merges this.",
-        edits=(raise_python,),
-    ),
-    Commit(
-        "refactor(jwt): declare each option of the backends once",
-        "Every option was declared in each of the backends and once more by the middleware. Now there is one place, that\n"
-        "also documents it. Names, their order, defaults, exceptions and response bodies stay as they are.\n\n"
-        "A file is never split between commits, so what the following ones need in these three is here already, together\n"
-        "with the modules that they import. None of it can be reached by a name that is exported.",
-        topics=(f"{PACKAGE}/__init__.py", f"{PACKAGE}/auth.py", f"{PACKAGE}/middleware.py", f"{PACKAGE}/token.py"),
-        edits=(extend_extra,),
-    ),
-    Commit(
-        "feat(jwt): verify with asymmetric keys and key providers",
-        "A key is a secret, a PEM, a key of cryptography, a PyJWK, or several of those. A key provider is any function that\n"
-        "finds the key for a token. It is injectable, and routes can override it. LocalIssuer is the issuer that the tests\n"
-        "need, and those of users.",
-        topics=(
-            f"{PACKAGE}/keys.py",
-            f"{PACKAGE}/unverified.py",
-            f"{PACKAGE}/testing.py",
-            "docs/examples/*",
-            "tests/*",
+STACK = (
+    Branch(
+        "jwt-1-keys",
+        "feat(jwt): verify tokens with asymmetric keys and key providers",
+        "A backend asks its key_provider for the key of a token: a key, a function, a PyJWKClient, or a dependency that makes\n"
+        "one of these. The options of the backends are declared once instead of four times, so that there is one place for it.",
+        ("unverified", "keys", "token", "_injection", "_refusals", "middleware", "auth"),
+        tests=(
+            "backends.py",
+            "conftest.py",
+            "test_backends.py: test_audiences_may_depend_on_the_issuer_or_be_strict test_nothing_is_issued_without_a_key_that_signs"
+            " test_private_key_issues_tokens_that_name_it_by_its_thumbprint test_type_of_the_token_is_verified"
+            " test_provider_is_asked_once_more_if_a_signature_does_not_verify test_provider_without_an_audience_is_warned_of",
+            "test_closed_by_default.py: test_backend_whose_middleware_ignores_the_provider_is_refused"
+            " test_client_of_pyjwt_is_a_provider_whose_faults_are_not_those_of_the_token"
+            " test_coroutine_of_a_function_that_is_not_asynchronous_is_no_answer test_defect_is_named_at_construction"
+            " test_function_accepts_an_issuer_by_exactly_true test_text_is_a_secret_where_an_hmac_algorithm_is_set"
+            " test_text_that_is_no_key_is_refused_and_verifies_nothing",
+            "test_injection.py: test_dependencies_that_go_in_a_circle_are_refused_at_start_up"
+            " test_factory_may_return_whatever_a_backend_takes test_failing_factory_is_answered_for_and_called_again"
+            " test_nobody_replaces_a_default_value_by_a_request test_tenant_comes_from_a_path_parameter"
+            " test_two_backends_of_an_application_have_their_providers_under_two_names"
+            " test_whatever_else_a_factory_asks_for_is_refused",
+            "test_injection_lifespan.py: test_cancelled_first_request_breaks_no_other"
+            " test_generators_are_resumed_when_the_application_shuts_down"
+            " test_provider_that_cannot_start_stops_the_start_and_closes_the_others",
+            "test_keys.py: test_published_key_that_verifies_nothing_says_why"
+            " test_unusable_key_is_an_error_of_the_application",
+            "test_reasons.py: test_reason_is_logged_once_and_told_in_the_challenge",
+            "test_tokens.py: test_asynchronous_provider_is_refused test_claims_are_looked_at_when_asked_for"
+            " test_errors_of_a_provider_tell_whose_fault_it_is test_malformed_token_is_refused_before_anything_else"
+            " test_padding_may_be_allowed test_unverified_token_shows_what_the_token_says"
+            " test_what_cannot_sign_is_an_error_of_the_application test_what_is_no_token_is_refused",
         ),
-        edits=(extend_test_requirements,),
+        examples=("keys_from_database", "missing_claims", "moving_from_pyjwkclient", "pem_keys"),
+        changes=(
+            "Verify JWTs with asymmetric keys from key providers",
+            "Say why a token is refused",
+            "Sign JWTs with private keys",
+            "Add further options to the JWT backends",
+            "Refuse every invalid JWT with 401",
+            "Require PyJWT 2.14 for the extra ``jwt``",
+        ),
     ),
-    Commit(
-        "feat(jwt): keep the keys that a URL has",
-        "RemoteJWKSet fetches a JWK Set without blocking the event loop, keeps it, and outlives outages and rotations.",
-        topics=(f"{PACKAGE}/key_providers/jwks.py",),
+    Branch(
+        "jwt-2-remote",
+        "feat(jwt): keep the keys that an issuer publishes",
+        "RemoteJWKSet fetches a JWK Set without blocking the event loop, keeps it, and outlives rotations and outages.",
+        ("key_providers/__init__", "key_providers/_fetch", "key_providers/_store", "key_providers/jwks"),
+        tests=(
+            "key_providers/__init__.py",
+            "key_providers/asking.py",
+            "key_providers/authority.py",
+            "key_providers/conftest.py",
+            "key_providers/event_loops.py",
+            "key_providers/issuer_server.py",
+            "key_providers/test_fetching.py",
+            "key_providers/test_remote_jwk_set.py",
+        ),
+        examples=("remote_jwks",),
+        changes=("Add ``RemoteJWKSet``",),
     ),
-    Commit(
+    Branch(
+        "jwt-3-issuers",
         "feat(jwt): find the keys of issuers by their names",
-        "OpenIDProvider reads an issuer's discovery document. IssuerKeyProvider serves applications with several issuers.",
-        topics=(f"{PACKAGE}/key_providers/openid.py", f"{PACKAGE}/key_providers/issuers.py"),
+        "OpenIDProvider reads the discovery document of an issuer. IssuerKeyProvider serves applications with several issuers.\n"
+        "LocalIssuer issues tokens for tests.",
+        ("key_providers/openid", "key_providers/issuers", "testing"),
+        tests=(
+            "key_providers/test_issuer_key_provider.py",
+            "key_providers/test_openid_provider.py",
+            "key_providers/test_store.py",
+            "test_testing.py",
+        ),
+        examples=("verify_published_keys", "settings_provide", "two_providers"),
+        changes=("Add ``OpenIDProvider`` and ``IssuerKeyProvider``", "Add ``litestar.security.jwt.testing``"),
     ),
-    Commit(
-        "feat(jwt): guard routes by scopes, and hostile tests",
-        "requires_scopes answers with what RFC 6750 asks for. The tests attack tokens, headers, claims and key sets.",
-        topics=(f"{PACKAGE}/guards.py", "tests/*hostile*", "tests/*attack*", "tests/*fuzz*", "tests/*compatib*"),
+    Branch(
+        "jwt-4-scopes",
+        "feat(jwt): guard routes by scopes, and publish keys and metadata",
+        "requires_scopes guards routes. create_jwks_handler publishes the keys that an application signs with, and\n"
+        "protected_resource the metadata of RFC 9728, which MCP clients need.",
+        ("guards", "publishing", "_resource_metadata"),
+        names=("protected_resource", "resource_metadata"),
+        tests=(
+            "test_backends.py",
+            "test_guards.py",
+            "test_keys.py",
+            "test_publishing.py",
+            "test_reasons.py",
+            "test_released_api.py",
+        ),
+        examples=("require_scopes", "publish_keys", "protected_resource"),
+        changes=("Add ``requires_scopes``", "Add ``create_jwks_handler``", "Serve protected resource metadata"),
     ),
-    Commit(
-        "feat(jwt): publish the keys of tokens that are issued here",
-        "create_jwks_handler serves the public halves of an application's own keys.",
-        topics=(f"{PACKAGE}/publishing.py",),
-    ),
-    Commit(
-        "docs(jwt): identity providers, keys, security and moving over",
-        "The recipe, how keys are found and kept, what is enforced, and the release notes.",
-        topics=("docs/images/*", "docs/reference/*", "docs/usage/*"),
-        edits=(extend_contents, extend_ignored_references, extend_release_notes),
+    Branch(
+        "jwt-5-faster",
+        "perf(jwt): parse tokens once, and remember verified signatures",
+        "PyJWT goes on verifying. It gets tokens that are taken apart already, and a signature by an asymmetric key that has\n"
+        "verified is not verified again. Claims, times, keys and users are looked at each time.",
+        ("_verifier",),
+        tests=(
+            "hostile.py",
+            "test_closed_by_default.py",
+            "test_differential.py",
+            "test_hostile_tokens.py",
+            "test_signature_memory.py",
+            "test_tokens.py",
+        ),
+        changes=("Verify JWTs faster",),
     ),
 )
 
 
-class Plan:
-    """Which commit each file belongs to.
+@dataclass(frozen=True)
+class Edit:
+    """Other words in the branches from one on and below another. What they replace has to be there exactly once."""
 
-    A file comes as soon as its topic and everything that it imports are there. The modules of the package come as soon as
-    the first one that imports them, so that the package can be imported at each commit.
+    path: str
+    since: int
+    before: int
+    old: str
+    new: str
+
+
+ALWAYS = len(STACK) + 1
+EDITS = (
+    # Litestar 2 merges the dependencies of all layers when it is asked to.
+    Edit(
+        f"{PACKAGE}/_injection.py",
+        1,
+        ALWAYS,
+        """ Litestar 3 has merged those of all layers.\"\"\"
+    is_merged = not hasattr(BaseRouteHandler, "ownership_layers")
+    return cast("Mapping[str, Provide]", handler.dependencies if is_merged else handler.resolve_dependencies())
+""",
+        """\"\"\"
+    return cast("Mapping[str, Provide]", handler.dependencies)
+""",
+    ),
+    Edit(
+        f"{PACKAGE}/token.py",
+        1,
+        5,
+        """        # A shared secret is verified by PyJWT as it is, so that its tokens are judged as they always were.
+        decode: Callable[..., Any] = verify if _ASYMMETRIC.issuperset(algorithms) else jwt.decode_complete
+""",
+        """        decode: Callable[..., Any] = jwt.decode_complete
+""",
+    ),
+    Edit(f"{PACKAGE}/_injection.py", 1, 2, " an object such as OpenIDProvider(...),", ""),
+    Edit(f"{PACKAGE}/_injection.py", 2, 3, "such as OpenIDProvider(", "such as RemoteJWKSet("),
+    Edit(
+        f"{PACKAGE}/_injection.py",
+        1,
+        3,
+        "class, the content of a file, and IssuerKeyProvider(...) for several issuers.",
+        "class, and the content of a file.",
+    ),
+    Edit(f"{PACKAGE}/keys.py", 1, 2, "Use OpenIDProvider(issuer), or RemoteJWKSet(url) with", "Use a PyJWKClient with"),
+    Edit(f"{PACKAGE}/keys.py", 2, 3, "Use OpenIDProvider(issuer), or RemoteJWKSet(url)", "Use RemoteJWKSet(url)"),
+    Edit(f"{PACKAGE}/keys.py", 1, 4, "the issuers, listed in protected resource metadata.", "the issuers."),
+    Edit(
+        f"{PACKAGE}/auth.py",
+        1,
+        3,
+        " :class:`OpenIDProvider` and\n    :class:`IssuerKeyProvider` check the issuer in any case.",
+        "",
+    ),
+    Edit(
+        f"{PACKAGE}/auth.py",
+        1,
+        2,
+        "    - an :class:`OpenIDProvider`, a :class:`RemoteJWKSet` or an :class:`IssuerKeyProvider`,\n",
+        "",
+    ),
+    Edit(
+        f"{PACKAGE}/auth.py",
+        2,
+        3,
+        "an :class:`OpenIDProvider`, a :class:`RemoteJWKSet` or an :class:`IssuerKeyProvider`,",
+        "a :class:`RemoteJWKSet`,",
+    ),
+    Edit(f"{PACKAGE}/key_providers/jwks.py", 2, 3, " keys. OpenIDProvider takes an issuer", " keys"),
+    Edit(
+        f"{PACKAGE}/key_providers/jwks.py", 2, 3, "`RemoteJWKSet` or an :class:`OpenIDProvider` at", "`RemoteJWKSet` at"
+    ),
+)
+
+# What the reference has besides what the package exports.
+REFERENCES = {
+    1: "\n.. autodata:: litestar.security.jwt.keys.Key\n    :no-value:\n",
+    3: "\n.. automodule:: litestar.security.jwt.testing\n    :members:\n",
+}
+# What has no page of its own: PyJWT, whose documentation has no inventory, and what is not part of the API.
+UNDOCUMENTED = (r"jwt\..*", r"(.*\.)?(MiddlewareOptions|RemoteOptions|_CookieAuth)", r"Callable\[\[\]")
+
+# Options of the backends that Litestar does not have yet.
+NEW_OPTIONS = {"key_provider", "key_provider_name", "leeway", "accepted_types", "auth_scheme", "protected_resource"}
+
+
+def git(tree: Path, *arguments: str) -> str:
+    return run(tree, "git", *arguments)
+
+
+def run(tree: Path, *command: str) -> str:
+    result = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RefusedError(f"{shlex.join(command)}: {(result.stdout + result.stderr).strip()}")
+    return result.stdout.rstrip()
+
+
+def replaced(text: str, old: str, new: str, where: str) -> str:
+    """Replace words that have to be there exactly once."""
+    if (count := text.count(old)) != 1:
+        raise RefusedError(f"{where}: {old!r} is there {count} times, not once")
+    return text.replace(old, new)
+
+
+class Cut:
+    """What is left of a Python file at a branch.
+
+    What mentions a name that comes later goes with it: an import, a statement, a field with its docstring, a row of a table.
+    In a test file, the whole function goes. What is gone is a later name itself, for the rest of the file and for those that
+    import it.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self.texts = {name: (ROOT / name).read_bytes() for name in names}
-        self.topics = {name: topic_of(name) for name in self.texts}
-        self._exports = {
-            alias.name: module_file(node.module or "")
-            for node in ast.walk(ast.parse(self.texts[f"{PACKAGE}/__init__.py"]))
-            if isinstance(node, ast.ImportFrom) and module_file(node.module or "") in self.texts
-            for alias in node.names
-        }
-        imports = {name: set(self._imports(name)) for name in self.texts if name.endswith(".py")}
-        self.commits = dict(self.topics)
-        package = {name: used for name, used in imports.items() if is_module(name)}
-        settle(self.commits, ((used, [name]) for name in package for used in package[name]), min)
-        others = {name: used for name, used in imports.items() if not is_module(name)}
-        for name, used in others.items():
-            exported = used.intersection(self._exports.values())
-            self.commits[name] = max([self.commits[name], *(self.topics[module] for module in exported)])
-        settle(self.commits, others.items(), max)
-        for data in (name for name in self.texts if name.startswith("tests/") and not name.endswith(".py")):
-            file_name = Path(data).name.encode()
-            users = [self.commits[name] for name in imports if file_name in self.texts[name]]
-            self.commits[data] = min(users, default=self.commits[data])
+    def __init__(self, source: str, later: Iterable[str], absent: Iterable[str], *, is_test: bool) -> None:
+        self._absent = set(absent)
+        self._is_test = is_test
+        self._source = source.encode()
+        self._lines = self._source.splitlines(keepends=True)
+        self._starts = [sum(map(len, self._lines[:number])) for number in range(len(self._lines))]
+        self._spans: set[tuple[int, int]] = set()
+        self.later = set(later)
+        self.gone: set[str] = set()
+        tree = ast.parse(source)
+        before = -1
+        while before != len(self.later):
+            before = len(self.later)
+            self._body(tree.body, is_global=True)
+            self.later |= self.gone
 
-    def content(self, name: str, commit: int) -> bytes:
-        """Return what a file says at a commit. The package only exports what has had its turn."""
-        text = self.texts[name]
-        if name != f"{PACKAGE}/__init__.py":
-            return text
-        early = {exported for exported, module in self._exports.items() if self.topics[module] > commit}
-        return without_exports(text.decode(), early).encode()
+    @property
+    def text(self) -> str:
+        kept = bytearray(self._source)
+        last = len(kept) + 1
+        for start, end in sorted(self._spans, key=lambda span: (-span[1], span[0])):
+            if end <= last:
+                del kept[start:end]
+                last = start
+        return kept.decode()
 
-    def _imports(self, name: str) -> Iterator[str]:
-        """List the files that one imports, leaving out what is for type checkers alone."""
-        nodes: list[ast.AST] = [ast.parse(self.texts[name])]
-        for node in nodes:
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-                continue
-            nodes += ast.iter_child_nodes(node)
-            for file in imported(node, name, self._exports):
-                if file in self.texts and file != name and not file.endswith("__init__.py"):
-                    yield file
+    def _body(self, body: list[ast.stmt], *, is_global: bool) -> bool:
+        """Cut statements, and tell whether any is left."""
+        left = len(body)
+        for number, statement in enumerate(body):
+            names = list(self._cut(statement, is_global=is_global))
+            if names:
+                left -= 1
+                following = body[number + 1] if number + 1 < len(body) else None
+                if isinstance(statement, (ast.Assign, ast.AnnAssign)) and is_docstring(following):
+                    self._remove(following)
+                    left -= 1
+                if is_global:
+                    self.gone.update(names)
+        return left > 0
 
+    def _cut(self, statement: ast.stmt, *, is_global: bool) -> Iterator[str]:
+        """Cut a statement. If nothing is left of it, list the names that are gone with it, at least one."""
+        match statement:
+            case ast.ImportFrom():
+                yield from self._import(statement)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                is_gone = statement.name in self.later or (
+                    self._is_test and any(map(self._mentions, [*statement.body, *signature_of(statement)]))
+                )
+                is_gone = is_gone or not all(map(self._rows, statement.decorator_list))
+                if is_gone or not self._body(statement.body, is_global=False):
+                    self._remove(statement)
+                    yield statement.name
+            case ast.If() | ast.With() | ast.For() | ast.Try():
+                headers = [node for name, node in ast.iter_fields(statement) if name in ("test", "iter")]
+                is_gone = any(map(self._mentions, headers)) or not self._body(statement.body, is_global=is_global)
+                if is_gone and getattr(statement, "orelse", None):
+                    raise RefusedError(f"'else' of what comes later, in line {statement.lineno}")
+                if is_gone:
+                    self._remove(statement)
+                    yield ""
+            case _ if not self._rows(statement):
+                self._remove(statement)
+                targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+                yield from [target.id for target in targets if isinstance(target, ast.Name)] or [""]
 
-def topic_of(name: str) -> int:
-    """Return the last commit that a file could belong to. That is where modules go that nothing imports."""
-    return max((n for n, commit in enumerate(SERIES) if fits(name, commit.topics)), default=len(SERIES) - 1)
-
-
-def is_module(name: str) -> bool:
-    return name.startswith(f"{PACKAGE}/") and not name.endswith("__init__.py")
-
-
-def settle(commits: dict[str, int], rules: Iterable[tuple[str, Iterable[str]]], choose: Callable[..., int]) -> None:
-    """Apply rules, that a file's commit is the first or the last of its own and those of others, until all hold."""
-    rules = [(name, list(others)) for name, others in rules]
-    before: dict[str, int] | None = None
-    while before != commits:
-        before = dict(commits)
-        for name, others in rules:
-            if name in commits:
-                commits[name] = choose([commits[name], *(commits[other] for other in others)])
-
-
-def imported(node: ast.AST, name: str, exports: Mapping[str, str]) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (module_file(alias.name) for alias in node.names)
-    if isinstance(node, ast.ImportFrom):
-        package = ".".join(name.split("/")[: -node.level]) if node.level else ""
-        module = ".".join(part for part in (package, node.module) if part)
-        yield module_file(module)
-        for alias in node.names:
-            is_exported = module_file(module) == f"{PACKAGE}.py" and alias.name in exports
-            yield exports[alias.name] if is_exported else module_file(f"{module}.{alias.name}")
-
-
-def module_file(module: str) -> str:
-    return f"{module.replace('.', '/')}.py"
-
-
-def fits(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns)
-
-
-def without_exports(source: str, names: set[str]) -> str:
-    """Leave names out of the imports, the tables and ``__all__`` of a module."""
-    lines = source.splitlines(keepends=True)
-    for node in reversed(ast.parse(source).body):
-        if isinstance(node, ast.If):
-            kept = [without_names(lines, child, names) for child in reversed(node.body)]
-            if not any(kept):
-                del lines[node.lineno - 1]
+    def _import(self, statement: ast.ImportFrom) -> Iterator[str]:
+        if statement.module in self._absent:
+            self._remove(statement)
+            yield from (alias.asname or alias.name for alias in statement.names)
         else:
-            without_names(lines, node, names)
+            dropped = [alias for alias in statement.names if alias.name in self.later]
+            if len(dropped) == len(statement.names):
+                self._remove(statement)
+                yield ""
+            else:
+                for alias in dropped:
+                    self._remove_row(alias)
+
+    def _rows(self, node: ast.AST) -> bool:
+        """Cut rows out of the outermost tables in a node, and tell whether the node is free of later names then."""
+        rows: list[list[ast.AST]] = []
+        match node:
+            case ast.Dict():
+                rows = [[n for n in pair if n is not None] for pair in zip(node.keys, node.values, strict=True)]
+            case ast.List() | ast.Tuple() | ast.Set():
+                rows = [[element] for element in node.elts]
+        for row in rows:
+            if any(map(self._mentions, row)):
+                self._remove_row(row[0], row[-1])
+        if rows or not self._mentions(node):
+            return True
+        children = list(ast.iter_child_nodes(node))
+        return not self._mentions_itself(node) and all(map(self._rows, children))
+
+    def _mentions(self, node: ast.AST) -> bool:
+        return any(map(self._mentions_itself, ast.walk(node)))
+
+    def _mentions_itself(self, node: ast.AST) -> bool:
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=name):
+                return name in self.later
+            case ast.Constant(value=str(text)):
+                words = set(re.findall(r"\w+", text)) if self._is_test else {text}
+                return not words.isdisjoint(self.later)
+        return False
+
+    def _remove(self, node: Any) -> None:
+        """Remove the lines of a statement, with its decorators and the comment above it."""
+        first = min([node.lineno, *(n.lineno for n in getattr(node, "decorator_list", ()))]) - 1
+        while first and self._lines[first - 1].strip().startswith(b"#"):
+            first -= 1
+        self._spans.add(
+            (self._starts[first], self._starts[node.end_lineno - 1] + len(self._lines[node.end_lineno - 1]))
+        )
+
+    def _remove_row(self, first: Any, last: Any = None) -> None:
+        start = self._starts[first.lineno - 1] + first.col_offset
+        last = last or first
+        end = self._starts[last.end_lineno - 1] + last.end_col_offset
+        rest = re.match(rb"\s*,|", self._source[end:])
+        self._spans.add((start, end + len(rest[0] if rest else b"")))
+
+
+def is_docstring(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def signature_of(node: Any) -> list[ast.AST]:
+    return (
+        [node.args, *([node.returns] if node.returns else [])] if hasattr(node, "args") else getattr(node, "bases", [])
+    )
+
+
+class Plan:
+    """What the files of a branch say."""
+
+    def __init__(self, number: int, version: str) -> None:
+        self.number = number
+        self.version = version
+        self.branches = STACK[:number]
+        self.modules = {name for branch in self.branches for name in branch.modules}
+        self.absent = {dotted(name) for branch in STACK[number:] for name in branch.modules}
+        self.later = {name for branch in STACK[number:] for name in branch.names}
+        self.later |= {name for name, module in lazy_exports().items() if module in self.absent}
+        self._cuts: dict[str, Cut] = {}
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """The files to place, by their names."""
+        names = [f"{PACKAGE}/{name}.py" for name in ("__init__", *sorted(self.modules))]
+        for branch in self.branches:
+            names += [f"{TESTS}/{name.partition(':')[0]}" for name in branch.tests]
+            names += [f"{EXAMPLES}/{name}.py" for name in branch.examples]
+        files = {name: self.content(name) for name in names}
+        for number in range(1, self.number + 1):
+            folder = ROOT / EXTRA_FILES / f"branch_{number}"
+            for path in folder.rglob("*.py"):
+                name = str(path.relative_to(folder))
+                files[name] = self.content(name, path)
+        return files
+
+    def content(self, name: str, path: Path | None = None) -> str:
+        text = self.edited(name, (path or ROOT / name).read_text())
+        if not name.endswith(".py"):
+            return text
+        text = self._cut(name, text).text
+        if Path(name).name.startswith("test_"):
+            text = without_unused(only_tests(text, self._chosen(name), name))
+        return with_versions(text, self.version) if name.startswith(PACKAGE) else text
+
+    def _chosen(self, name: str) -> set[str] | None:
+        """Return the tests of a file that are chosen, unless all are."""
+        entries = [entry.partition(":") for branch in self.branches for entry in branch.tests]
+        mine = [(colon, names) for path, colon, names in entries if f"{TESTS}/{path}" == name]
+        return {word for _, names in mine for word in names.split()} if mine and all(c for c, _ in mine) else None
+
+    def edited(self, name: str, text: str) -> str:
+        edited = text
+        for edit in EDITS:
+            if edit.path == name:
+                replaced(text, edit.old, "", name)
+                if edit.since <= self.number < edit.before:
+                    edited = replaced(edited, edit.old, edit.new, name)
+        return edited
+
+    def _cut(self, name: str, text: str) -> Cut:
+        if name not in self._cuts:
+            is_test = name.startswith("tests/")
+            later = set(self.later)
+            if name == f"{PACKAGE}/__init__.py" and self.absent.issuperset(lazy_exports().values()):
+                later |= {"TYPE_CHECKING", "Any", "Final", "import_module", "__dir__"}  # nothing is loaded lazily
+            for module, _ in imports(name, text):
+                helper = f"{module.replace('.', '/')}.py"
+                if helper.startswith("tests/") and (ROOT / helper).exists():
+                    later |= self._cut(helper, self.edited(helper, (ROOT / helper).read_text())).gone
+            self._cuts[name] = Cut(text, later, self.absent, is_test=is_test)
+        return self._cuts[name]
+
+    def check(self, tree: Path) -> None:
+        """Check that all that a branch refers to is there."""
+        for name in self.files:
+            text = (tree / name).read_text()
+            if early := self.later.intersection(re.findall(r"\w+", text)):
+                raise RefusedError(f"{name} names what comes later: {', '.join(sorted(early))}. Add to EDITS")
+            if name.endswith(".py"):
+                for module, names in imports(name, text):
+                    check_import(tree, name, module, names)
+        for example in re.findall(r"literalinclude:: /(\S+)", (tree / PAGE).read_text()):
+            if not (tree / "docs" / example).exists():
+                raise RefusedError(f"{PAGE} includes {example}, which is not there")
+
+
+def only_tests(text: str, chosen: set[str] | None, name: str) -> str:
+    if chosen is None:
+        return text
+    tests = {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    if missing := chosen - tests:
+        raise RefusedError(f"{name} has no tests {', '.join(sorted(missing))}")
+    others = {test for test in tests - chosen if test.startswith("test_")}
+    return Cut(text, others, (), is_test=True).text
+
+
+def without_unused(text: str) -> str:
+    """Leave out what only tests used that are left out."""
+    while True:
+        tree = ast.parse(text)
+        used = {word for node in ast.walk(tree) for word in used_by(node)}
+        bound = {
+            word for node in tree.body if not isinstance(node, ast.ImportFrom | ast.Import) for word in binds(node)
+        }
+        unused = {word for word in bound - used if not word.startswith("test_") and word != "pytestmark"}
+        if not unused:
+            return text
+        text = Cut(text, unused, (), is_test=True).text
+
+
+def used_by(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Name(id=name, ctx=ast.Load()) | ast.arg(arg=name):
+            return [name]
+        case ast.Constant(value=str(text)):
+            return re.findall(r"\w+", text)
+        case ast.Call(keywords=keywords):
+            return ["autouse"] if any(k.arg == "autouse" for k in keywords) else []
+    return []
+
+
+def binds(statement: ast.stmt) -> list[str]:
+    """Return the one name that a statement binds, if it binds just one."""
+    match statement:
+        case ast.Assign(targets=[target]) | ast.AnnAssign(target=target):
+            return bound_by(target)
+    return bound_by(statement)
+
+
+def lazy_exports() -> dict[str, str]:
+    """Return the modules of what the package loads lazily, and of what is imported from its module, by name."""
+    tree = ast.parse((ROOT / PACKAGE / "__init__.py").read_text())
+    tables = [node.value for node in tree.body if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict)]
+    if len(tables) != 1:
+        raise RefusedError(f"{PACKAGE}/__init__.py has {len(tables)} tables of what it loads lazily, not one")
+    exports = {name: f"{DOTTED}.{module}" for name, module in ast.literal_eval(tables[0]).items()}
+    return {**exports, "LocalIssuer": f"{DOTTED}.testing"}
+
+
+def dotted(module: str) -> str:
+    return f"{DOTTED}.{module.replace('/', '.')}".removesuffix(".__init__")
+
+
+def imports(name: str, text: str) -> Iterator[tuple[str, list[str]]]:
+    """List the modules that a file imports from, with the names."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            package = name.split("/")[: -node.level] if node.level else []
+            yield ".".join([*package, node.module]), [alias.name for alias in node.names]
+
+
+def check_import(tree: Path, name: str, module: str, names: list[str]) -> None:
+    if not module.startswith((DOTTED, "tests.", "docs.")):
+        return
+    folder = tree / module.replace(".", "/")
+    path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    if not path.exists():
+        raise RefusedError(f"{name} imports {module}, which is not there")
+    bound = {word for node in ast.walk(ast.parse(path.read_text())) for word in bound_by(node)}
+    for missing in set(names) - bound:
+        if not (folder / f"{missing}.py").exists():
+            raise RefusedError(f"{name} imports {missing!r} from {module}, which does not have it")
+
+
+def bound_by(node: ast.AST) -> list[str]:
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case ast.ImportFrom() | ast.Import():
+            return [alias.asname or alias.name for alias in node.names]
+        case ast.Name(id=name, ctx=ast.Store()):
+            return [name]
+    return []
+
+
+def with_versions(source: str, version: str) -> str:
+    """Say since when the public names and the options are there that Litestar does not have yet."""
+    public = public_names()
+    lines = source.splitlines(keepends=True)
+    tree = ast.parse(source)
+    bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))]
+    documented: list[Any] = []
+    for body in bodies:
+        for node, following in zip(body, [*body[1:], None], strict=True):
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name in public and body is tree.body:
+                documented.append(node.body[0])
+            elif is_docstring(following) and {*binds(node)} & (public if body is tree.body else NEW_OPTIONS):
+                documented.append(following)
+    for node in reversed(documented):
+        line = lines[node.end_lineno - 1].rstrip()
+        margin = " " * node.col_offset
+        text = line.removesuffix('"""').rstrip()
+        ended = f"{text}\n\n" if text.strip() else "\n"
+        lines[node.end_lineno - 1] = f'{ended}{margin}.. versionadded:: {version}\n{margin}"""\n'
     return "".join(lines)
 
 
-def without_names(lines: list[str], node: ast.stmt, names: set[str]) -> bool:
-    """Leave names out of the lines of a statement, and tell whether any of it is left."""
-    start = node.lineno - 1
-    listed = lines[start : node.end_lineno]
-    if isinstance(node, ast.ImportFrom):
-        kept = [alias.name for alias in node.names if alias.name not in names]
-        if len(kept) < len(node.names):
-            indentation = " " * node.col_offset
-            listed = [f"{indentation}from {node.module} import {', '.join(kept)}\n"] if kept else []
-    elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-        listed = [line for line in listed if line.partition(":")[0].strip(' ",\n') not in names]
-    lines[start : node.end_lineno] = listed
-    return bool(listed)
+def public_names() -> set[str]:
+    """Return the names that users get from this patch, and do not have without it."""
+    tree = ast.parse((ROOT / PACKAGE / "__init__.py").read_text())
+    eager = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    new = [n for n in eager if n.module in (f"{DOTTED}.keys", f"{DOTTED}.unverified")]
+    return {alias.name for node in new for alias in node.names} | lazy_exports().keys()
 
 
-def own_files() -> list[str]:
-    listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "--", *PLACES).splitlines()
-    return sorted(name for name in listed if (ROOT / name).is_file())
+def settings(tree: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = tomllib.loads((tree / "pyproject.toml").read_text())
+    return settings
 
 
-def check(tree: Path, branch: str) -> None:
+def edit(tree: Path, name: str, old: str, new: str) -> None:
+    path = tree / name
+    if not path.exists():
+        raise RefusedError(f"{name} does not exist")
+    path.write_text(replaced(path.read_text(), old, new, name))
+
+
+def extend_project(tree: Path, number: int) -> None:
+    """Declare the extras of this repository, from the branch on that needs them."""
+    extras = settings(ROOT)["tool"]["hatch"]["metadata"]["hooks"]["custom"]
+    lines = {name: f"{name} = [{', '.join(map(json.dumps, extras[name]))}]\n" for name in ("jwks", "jwt")}
+    if number == 1:
+        edit(tree, "pyproject.toml", 'jwt = ["cryptography", "pyjwt>=2.9.0"]\n', lines["jwt"])
+    if number == 2:
+        edit(tree, "pyproject.toml", lines["jwt"], lines["jwks"] + lines["jwt"])
+        edit(tree, "pyproject.toml", "    jwt, \\\n", "    jwks, \\\n    jwt, \\\n")
+
+
+def extend_docs(tree: Path, number: int) -> None:
+    """Add a section to the page on JWT, what the reference does not find, and the release notes."""
+    path = tree / PAGE
+    section = ROOT / EXTRA_FILES / f"branch_{number}/jwt.rst"
+    if section.exists():
+        path.write_text(f"{path.read_text().rstrip()}\n\n\n{section.read_text()}")
+    reference = tree / "docs/reference/security/jwt.rst"
+    reference.write_text(f"{reference.read_text().rstrip()}\n{REFERENCES.get(number, '')}")
+    if number == 1:
+        anchor = '    (PY_CLASS, "litestar.security.jwt.token.JWTDecodeOptions"),\n'
+        lines = "".join(f'    (PY_RE, r"{name}"),\n' for name in UNDOCUMENTED)
+        edit(tree, "docs/conf.py", anchor, anchor + lines)
+        # Options are documented where they are declared.
+        edit(tree, "docs/usage/security/guards.rst", ":meth:`JWTAuth.retr", f":attr:`~{DOTTED}.BaseJWTAuth.retr")
+        edit(tree, "typos.toml", "[default.extend-words]\n", "[default.extend-words]\ntyp = 'typ'\n")
+    changes = "".join(f"    .. change:: {title}\n{text}" for title, text in release_notes(STACK[number - 1]))
+    heading = re.search(r"^\.\. changelog:: .*\n(    :.*\n)*\n", (tree / NOTES).read_text(), re.MULTILINE)
+    if heading is None:
+        raise RefusedError(f"{NOTES} has no section to add to")
+    edit(tree, NOTES, heading[0], heading[0] + changes)
+
+
+def release_notes(branch: Branch) -> Iterator[tuple[str, str]]:
+    """List the entries of a branch, in the order that they have here."""
+    parts = (ROOT / "CHANGELOG.rst").read_text().split("    .. change:: ")[1:]
+    entries = {title: f"{text.rstrip()}\n\n" for title, _, text in (part.partition("\n") for part in parts)}
+    if assigned := {title for other in STACK for title in other.changes} ^ entries.keys():
+        raise RefusedError(f"CHANGELOG.rst and STACK differ in {', '.join(sorted(assigned))}")
+    yield from ((title, text) for title, text in entries.items() if title in branch.changes)
+
+
+def lock(tree: Path) -> str:
+    """Refresh the lock file, and say what came of it."""
+    if shutil.which("uv") is None:
+        return "'uv' is not there: run 'uv lock' on each branch"
+    try:
+        run(tree, "uv", "lock", "-q")
+    except RefusedError as e:
+        git(tree, "checkout", "-q", "uv.lock")
+        return f"run 'uv lock' on each branch, since it failed here: {str(e).splitlines()[-1].strip()}"
+    return "refreshed"
+
+
+def check_checkout(tree: Path) -> None:
     if not (tree / ".git").exists():
         raise RefusedError(f"{tree} is not the top of a git checkout")
-    if not (tree / "pyproject.toml").exists() or settings(tree)["project"]["name"] != "litestar":
+    project = settings(tree)["project"] if (tree / "pyproject.toml").exists() else {}
+    if project.get("name") != "litestar":
         raise RefusedError(f"{tree} is not a checkout of Litestar")
+    if not project["version"].startswith("3."):
+        raise RefusedError(
+            f"{tree} has Litestar {project['version']}. The branches are for Litestar 3 alone: Litestar 2 supports Python 3.8, and "
+            "the patch needs 3.11. Users of Litestar 2 install this repository instead"
+        )
     if (tree / PACKAGE / "keys.py").exists():
         raise RefusedError("The patch is there already")
     if status := git(tree, "status", "--porcelain"):
         raise RefusedError(f"The checkout is not clean:\n{status}")
-    if git(tree, "branch", "--list", branch):
-        raise RefusedError(f"There is a branch {branch!r} already: choose another name with --branch, or delete it")
+    for branch in STACK:
+        if git(tree, "branch", "--list", branch.name):
+            raise RefusedError(f"There is a branch {branch.name!r} already. Delete it")
 
 
-def place(tree: Path, name: str, content: bytes) -> bool:
-    """Write a file, unless it is one that makes a package of a folder and is there. Nothing else is overwritten."""
-    target = tree / name
-    if target.exists() and not fits(name, REPLACED):
-        if name.endswith("/__init__.py"):
-            return False
-        raise RefusedError(f"{name} exists there, and is none of those that are replaced")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(content)
-    return True
+def place(tree: Path, plan: Plan) -> None:
+    """Write the files of a branch. Of Litestar's own, only the package's are replaced."""
+    before = Plan(plan.number - 1, plan.version).files if plan.number > 1 else ()
+    for name, text in plan.files.items():
+        target = tree / name
+        is_known = name in before
+        if target.exists() and not is_known and not name.startswith(PACKAGE):
+            raise RefusedError(f"{name} exists there")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    ruff, python = str(Path(sys.executable).with_name("ruff")), [name for name in plan.files if name.endswith(".py")]
+    run(tree, ruff, "check", "-q", "--fix-only", "--unsafe-fixes", "--select", "F401,I001,TC", *python)
+    run(tree, ruff, "format", "-q", *python)
+    run(tree, ruff, "check", "-q", *python)
 
 
-def apply(tree: Path, plan: Plan) -> None:
-    for number, commit in enumerate(SERIES):
-        changed = [name for function in commit.edits for name in function(tree)]
-        for name, turn in plan.commits.items():
-            is_due = turn == number or (turn < number and name == f"{PACKAGE}/__init__.py")
-            if is_due and place(tree, name, plan.content(name, number)):
-                changed.append(name)
-        if changed:
-            git(tree, "add", "--", *dict.fromkeys(changed))
-        if git(tree, "diff", "--cached", "--name-only"):
-            git(tree, "commit", "-q", "-m", commit.subject, "-m", commit.body)
-
-
-def make_branch(tree: Path, branch: str) -> str:
-    """Make the branch, or nothing.
+def make_branches(tree: Path) -> str:
+    """Make all branches, or none.
 
     Returns:
-        The commit that it begins at.
+        What became of the lock file.
     """
-    check(tree, branch)
-    plan = Plan(own_files())
+    check_checkout(tree)
     start = git(tree, "rev-parse", "HEAD")
-    former = git(tree, "branch", "--show-current") or start
-    git(tree, "switch", "-q", "-c", branch)
+    former = git(tree, "branch", "--show-current")
+    version = ".".join(settings(tree)["project"]["version"].split(".")[:2])
+    made: list[str] = []
+    locked = ""
     try:
-        apply(tree, plan)
-        if left := git(tree, "status", "--porcelain"):
-            raise RefusedError(f"Something is left over:\n{left}")
+        for number, branch in enumerate(STACK, 1):
+            plan = Plan(number, version)
+            git(tree, "switch", "-q", "-c", branch.name)
+            made.append(branch.name)
+            place(tree, plan)
+            extend_project(tree, number)
+            extend_docs(tree, number)
+            plan.check(tree)
+            locked = lock(tree)
+            git(tree, "add", "--all")
+            git(tree, "commit", "-q", "-m", branch.subject, "-m", branch.body)
     except BaseException:
         git(tree, "reset", "-q", "--hard")
         git(tree, "clean", "-q", "-f", "-d")
-        git(tree, "switch", "-q", *(["--detach"] if former == start else []), former)
-        git(tree, "branch", "-q", "-D", branch)
+        git(tree, "switch", "-q", *([former] if former else ["--detach", start]))
+        for name in made:
+            git(tree, "branch", "-q", "-D", name)
         raise
-    return start
+    return locked
 
 
-def report(tree: Path, branch: str, start: str) -> str:
-    python = [name for name in own_files() if name.startswith("tests/")]
-    folders = " ".join(sorted({str(Path(*Path(name).parts[:4])) for name in python if len(Path(name).parts) > 4}))
-    commands = f"""
-        cd {shlex.quote(str(tree))}
-        uv lock && uv sync
-        uv run pytest -n auto tests/unit/test_security tests/examples/test_security
-        uv run ruff check {PACKAGE} {folders}
-        uv run ruff format --check {PACKAGE} {folders}
-        uv run mypy
-        uv run pyright
-        uv run slotscheck -m litestar.security.jwt
-        make docs
-    """
-    stat = git(tree, "diff", "--stat=120", f"{start}..{branch}")
-    series = git(tree, "log", "--reverse", "--format=  %s", f"{start}..{branch}")
-    return (
-        f"{stat}\n\nThe branch {branch!r} has these commits:\n\n{series}\n\nCheck it:\n{indent(dedent(commands), '  ')}"
-    )
+def report(tree: Path, start: str) -> Iterator[str]:
+    for below, number in zip([start, *(branch.name for branch in STACK)], range(1, len(STACK) + 1), strict=False):
+        name = STACK[number - 1].name
+        counts = {"package": net(tree, below, name, PACKAGE), "tests": net(tree, below, name, "tests")}
+        growth = ", ".join(f"{what} {count:+}" for what, count in counts.items())
+        yield f"{name} (lines: {growth}), with the text in tools/pull_request_{number}.md"
+
+
+def net(tree: Path, below: str, branch: str, folder: str) -> int:
+    rows = [row.split("\t") for row in git(tree, "diff", "--numstat", below, branch, "--", folder).splitlines()]
+    return sum(int(added) - int(removed) for added, removed, _ in rows if added != "-")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("checkout", type=Path, help="a clean checkout of Litestar's 'main' or 'v2'")
-    parser.add_argument("--branch", default="jwt-key-providers", help="name of the branch to make (%(default)s)")
-    arguments = parser.parse_args()
-    tree = arguments.checkout.resolve()
+    parser.add_argument("checkout", type=Path, help="a clean checkout of Litestar's 'main'")
+    tree = parser.parse_args().checkout.resolve()
     try:
-        start = make_branch(tree, arguments.branch)
+        start = git(tree, "rev-parse", "HEAD")
+        locked = make_branches(tree)
     except RefusedError as e:
         sys.exit(f"Nothing was changed. {e}")
-    print(report(tree, arguments.branch, start))
+    print("\n".join(report(tree, start)))
+    print(f"\nuv.lock: {locked}.")
 
 
 if __name__ == "__main__":

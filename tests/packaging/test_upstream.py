@@ -1,59 +1,39 @@
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
-import tarfile
-import tomllib
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tools import upstream
 
-ROOT = Path(__file__).parents[2]
-BASE = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-BRANCH = "jwt-key-providers"
-PACKAGE = "litestar/security/jwt"
+# One worker makes the branches once.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("upstream"), pytest.mark.timeout(300)]
 
-# One worker runs them all, since they share the download.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("upstream"), pytest.mark.timeout(600)]
-
-
-@pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The newest released source of Litestar, as a git repository."""
-    target = tmp_path_factory.mktemp("release")
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", "litestar", "-d", str(target)]
-    result = subprocess.run([*command, f"litestar=={BASE}"], capture_output=True, text=True)
-    if result.returncode:
-        pytest.skip(f"The source of Litestar {BASE} cannot be downloaded: {result.stderr[-500:]}")
-    with tarfile.open(target / f"litestar-{BASE}.tar.gz") as archive:
-        archive.extractall(target, filter="data")
-    tree = target / f"litestar-{BASE}"
-    git(tree, "init", "-q", "-b", "v2")
-    commit_all(tree)
-    return tree
-
-
-@pytest.fixture(autouse=True)
-def committer(monkeypatch: pytest.MonkeyPatch) -> None:
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "Somebody")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "somebody@example.com")
-
-
-@pytest.fixture
-def checkout(release: Path, tmp_path: Path) -> Path:
-    git(tmp_path, "clone", "-q", str(release), "checkout")
-    return tmp_path / "checkout"
+BRANCHES = [branch.name for branch in upstream.STACK]
+TREE = {
+    "pyproject.toml": '[project]\nname = "litestar"\nversion = "3.0.0b0"\n\n[project.optional-dependencies]\n'
+    'full = [\n  """litestar[attrs, \\\n    jwt, \\\n    yaml]""",\n]\njwt = ["cryptography", "pyjwt>=2.9.0"]\n'
+    '\n[tool.ruff]\nline-length = 120\ntarget-version = "py311"\n',
+    "typos.toml": "[default.extend-words]\n",
+    "uv.lock": "",
+    "docs/conf.py": 'nitpick_ignore_regex = [\n    (PY_CLASS, "litestar.security.jwt.token.JWTDecodeOptions"),\n]\n',
+    "docs/reference/security/jwt.rst": "jwt\n===\n",
+    "docs/release-notes/changelog.rst": ".. changelog:: 3.0.0\n    :date: 2364-01-27\n\n    .. change:: Theirs\n\n        It.\n",
+    "docs/usage/security/guards.rst": "The :meth:`JWTAuth.retrieve_user_handler` method.\n",
+    "docs/usage/security/jwt.rst": "JWT Security Backends\n=====================\n",
+    "litestar/security/jwt/__init__.py": "",
+    "tests/unit/test_security/test_jwt/__init__.py": "",
+}
 
 
 def git(tree: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com"]
-    result = subprocess.run(["git", *identity, *arguments], cwd=tree, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
+    return upstream.git(tree, *arguments)
 
 
 def commit_all(tree: Path) -> None:
@@ -61,140 +41,131 @@ def commit_all(tree: Path) -> None:
     git(tree, "commit", "-q", "-m", "state")
 
 
-def put_patch(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "tools/upstream.py"), *arguments, str(tree)]
-    return subprocess.run(command, capture_output=True, text=True)
+def made_checkout(tree: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Make what the tool touches of Litestar's main, as a git repository. 'uv' is not there."""
+    patch.setattr("shutil.which", lambda name: None)
+    for role in ("AUTHOR", "COMMITTER"):
+        patch.setenv(f"GIT_{role}_NAME", "Somebody")
+        patch.setenv(f"GIT_{role}_EMAIL", "somebody@example.com")
+    for name, text in TREE.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text)
+    git(tree, "init", "-q", "-b", "main")
+    commit_all(tree)
+    return tree
 
 
-def run_python(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python where the Litestar of a checkout is the one that is imported."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV_"))}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    return subprocess.run([sys.executable, *arguments], cwd=tree, env=environment, capture_output=True, text=True)
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return made_checkout(tmp_path, monkeypatch)
 
 
-def test_branch_holds_the_patch_as_a_short_series(checkout: Path) -> None:
-    result = put_patch(checkout)
-    assert result.returncode == 0, result.stderr
-    assert git(checkout, "branch", "--show-current") == BRANCH
-    assert not git(checkout, "status", "--porcelain")
-    subjects = git(checkout, "log", "--reverse", "--format=%s", f"v2..{BRANCH}").splitlines()
-    assert subjects[:2] == ["build!: require Python 3.11", "refactor(jwt): declare each option of the backends once"]
-    assert subjects[-1].startswith("docs(jwt)")
-    assert all(subject in result.stdout for subject in subjects)
-    assert "pyproject.toml" in result.stdout
-    for name in upstream.own_files():
-        if not name.endswith("__init__.py") or name.startswith(PACKAGE):
-            assert (checkout / name).read_bytes() == (ROOT / name).read_bytes()
-    extras = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    own = upstream.settings(ROOT)["tool"]["hatch"]["metadata"]["hooks"]["custom"]
-    assert {name: extras[name] for name in own} == own
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        tree = made_checkout(tmp_path_factory.mktemp("stack"), patch)
+        assert "uv lock" in upstream.make_branches(tree)
+        yield tree
 
 
-def test_package_can_be_imported_at_each_commit(checkout: Path) -> None:
-    assert put_patch(checkout).returncode == 0
-    for commit in git(checkout, "rev-list", f"v2..{BRANCH}").splitlines():
-        git(checkout, "switch", "-q", "--detach", commit)
-        modules = [f"litestar.security.jwt.{path.stem}" for path in (checkout / PACKAGE).glob("*.py")]
-        code = f"import {', '.join(modules)}; from litestar.security.jwt import *; print(litestar.__file__)"
-        result = run_python(checkout, "-c", code)
-        assert result.returncode == 0, result.stderr
-        assert Path(result.stdout.strip()).is_relative_to(checkout)
+def exported(tree: Path) -> set[str]:
+    module = ast.parse((tree / upstream.PACKAGE / "__init__.py").read_text())
+    [names] = [node.value for node in module.body if isinstance(node, ast.Assign)]
+    return set(ast.literal_eval(names))
 
 
-def test_tests_pass_there(checkout: Path) -> None:
-    assert put_patch(checkout).returncode == 0
-    settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(checkout), "-o", f"pythonpath={checkout}"]
-    options = ["-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadgroup", "-m", "not slow"]
-    result = run_python(checkout, "-m", "pytest", *settings, *options, "tests/unit/test_security", "tests/examples")
-    assert result.returncode == 0, result.stdout[-5000:]
+def test_branches_are_on_top_of_each_other_and_export_what_they_have(stack: Path) -> None:
+    seen: list[set[str]] = []
+    for below, name in zip(["main", *BRANCHES], BRANCHES, strict=False):
+        git(stack, "switch", "-q", name)
+        assert git(stack, "rev-list", "--count", f"{below}..{name}") == "1"
+        assert git(stack, "merge-base", below, name) == git(stack, "rev-parse", below)
+        seen.append(exported(stack))
+    assert "KeyProvider" in seen[0]
+    assert [after - before for before, after in pairwise(seen)] == [
+        {"KeySetStatus", "RemoteJWKSet"},
+        {"IssuerKeyProvider", "OpenIDProvider"},
+        {"create_jwks_handler", "requires_scopes"},
+        set(),
+    ]
 
 
-def test_changed_checkout_is_refused(checkout: Path) -> None:
-    (checkout / "notes.txt").write_text("mine")
-    result = put_patch(checkout)
-    assert result.returncode != 0
-    assert "not clean" in result.stderr
-    assert git(checkout, "branch", "--format=%(refname:short)") == "v2"
-    assert git(checkout, "status", "--porcelain") == "?? notes.txt"
-
-
-def test_existing_branch_is_refused(checkout: Path) -> None:
-    git(checkout, "branch", BRANCH)
-    assert "already" in put_patch(checkout).stderr
-    assert put_patch(checkout, "--branch", "other").returncode == 0
-
-
-def test_nothing_is_put_where_it_is_already(checkout: Path) -> None:
-    assert put_patch(checkout).returncode == 0
-    assert "there already" in put_patch(checkout, "--branch", "again").stderr
-
-
-@pytest.mark.parametrize("is_detached", [False, True])
-def test_missing_anchor_leaves_the_checkout_as_it_was(checkout: Path, is_detached: bool) -> None:
-    project = checkout / "pyproject.toml"
-    project.write_text(project.read_text().replace('"pyjwt>=2.9.0"', '"pyjwt>=3"'))
-    commit_all(checkout)
-    if is_detached:
-        git(checkout, "switch", "-q", "--detach")
-    before = git(checkout, "rev-parse", "HEAD")
-    result = put_patch(checkout)
-    assert result.returncode != 0
-    assert "pyproject.toml: the anchor" in result.stderr
-    assert git(checkout, "branch", "--show-current") == ("" if is_detached else "v2")
-    assert git(checkout, "rev-parse", "HEAD") == before
-    assert not git(checkout, "status", "--porcelain")
-    assert not git(checkout, "branch", "--list", BRANCH)
-
-
-def test_file_that_is_not_replaced_is_not_overwritten(checkout: Path) -> None:
-    theirs = checkout / "tests/unit/test_security/test_jwt/conftest.py"
-    theirs.parent.mkdir(parents=True)
-    theirs.write_text("")
-    commit_all(checkout)
-    result = put_patch(checkout)
-    assert result.returncode != 0
-    assert "test_jwt/conftest.py exists there" in result.stderr
-    assert not git(checkout, "status", "--porcelain")
-    assert theirs.read_text() == ""
-
-
-def release_notes(tree: Path, version: str, newest: str) -> str:
-    """Extend the release notes of a tree that has a version, and whose notes have a newest section."""
-    (tree / "docs/release-notes").mkdir(parents=True)
-    (tree / "pyproject.toml").write_text(f'[project]\nversion = "{version}"\n')
-    notes = tree / "docs/release-notes/changelog.rst"
-    notes.write_text(
-        f"Changes\n\n.. changelog:: {newest}\n    :date: 2030-01-01\n\n    .. change:: Theirs\n\n        It.\n"
+@pytest.mark.parametrize("name", BRANCHES)
+def test_package_can_be_imported_at_each_branch(name: str, stack: Path) -> None:
+    git(stack, "switch", "-q", name)
+    code = (
+        f"import litestar.security; litestar.security.__path__[:] = [{str(stack / 'litestar/security')!r}]\n"
+        "from litestar.security.jwt import *; import litestar.security.jwt as j; print(j.__file__)"
     )
-    assert list(upstream.extend_release_notes(tree)) == ["docs/release-notes/changelog.rst"]
-    return notes.read_text()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV_"))}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert Path(done.stdout.strip()).is_relative_to(stack), done.stderr
 
 
-def test_changes_join_those_of_the_coming_release(tmp_path: Path) -> None:
-    notes = release_notes(tmp_path, "3.0.0b0", "3.0.0")
-    assert notes.count(".. changelog::") == 1
-    assert notes.index(":date:") < notes.index(":issue: 4471") < notes.index("Theirs")
+def code_of(path: Path) -> list[str]:
+    """Return the functions and classes of a module without their docstrings, which may differ."""
+    module = ast.parse(path.read_text())
+    for node in ast.walk(module):
+        if upstream.is_docstring(node):
+            node.value = ast.Constant("")  # type: ignore[attr-defined]
+    return [ast.unparse(node) for node in module.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
 
 
-def test_changes_begin_another_release_when_the_newest_is_out(tmp_path: Path) -> None:
-    notes = release_notes(tmp_path, "2.24.0", "2.24.0")
-    assert notes.count(".. changelog::") == 2
-    assert notes.index(":issue: 4471") < notes.index(".. changelog:: 2.24.0") < notes.index("Theirs")
+def test_last_branch_has_the_code_of_this_repository(stack: Path) -> None:
+    git(stack, "switch", "-q", BRANCHES[-1])
+    changed = []
+    for own in (upstream.ROOT / upstream.PACKAGE).rglob("*.py"):
+        theirs = stack / own.relative_to(upstream.ROOT)
+        changed += [a for a, b in zip(code_of(own), code_of(theirs), strict=True) if a != b]
+    assert [code.partition("(")[0] for code in changed] == ["def layered_dependencies"]
+    assert ".. versionadded:: 3.0" in (stack / upstream.PACKAGE / "auth.py").read_text()
 
 
-def test_pages_are_listed_after_that_on_jwt(tmp_path: Path) -> None:
-    (tmp_path / "docs/usage/security").mkdir(parents=True)
-    contents = tmp_path / "docs/usage/security/index.rst"
-    contents.write_text("Security\n\n.. toctree::\n\n    guards\n    jwt\n    secrets\n")
-    assert list(upstream.extend_contents(tmp_path)) == ["docs/usage/security/index.rst"]
-    pages = contents.read_text().split("\n\n")[-1].split()
-    assert pages[:3] == ["guards", "jwt", "jwt-identity-providers"]
-    assert pages[-1] == "secrets"
-    written = {path.stem for path in (ROOT / "docs/usage/security").glob("*.rst")}
-    assert written == set(pages[2:-1])
+@pytest.mark.parametrize(
+    ("name", "old", "new", "reason"),
+    [
+        ("pyproject.toml", "3.0.0b0", "2.25.0", "Litestar 2 supports Python 3.8"),
+        ("pyproject.toml", "litestar", "another", "not a checkout of Litestar"),
+        ("pyproject.toml", "pyjwt>=2.9.0", "pyjwt>=3", "is there 0 times, not once"),
+        ("docs/release-notes/changelog.rst", "changelog::", "changes::", "no section to add to"),
+        ("tests/unit/test_security/test_jwt/conftest.py", "", "theirs", "conftest.py exists there"),
+        (
+            "docs/usage/security/jwt.rst",
+            "JWT",
+            ".. literalinclude:: /examples/absent.py",
+            "absent.py, which is not there",
+        ),
+    ],
+)
+def test_nothing_is_left_of_what_cannot_be_made(name: str, old: str, new: str, reason: str, checkout: Path) -> None:
+    path = checkout / name
+    path.write_text(path.read_text().replace(old, new) if path.exists() else new)
+    commit_all(checkout)
+    with pytest.raises(upstream.RefusedError, match=reason):
+        upstream.make_branches(checkout)
+    assert git(checkout, "branch", "--format", "%(refname:short)") == "main"
+    assert not git(checkout, "status", "--porcelain")
 
 
-def test_page_that_has_moved_is_missed(tmp_path: Path) -> None:
-    with pytest.raises(upstream.RefusedError, match="does not exist"):
-        list(upstream.extend_contents(tmp_path))
+def test_what_comes_later_goes_with_all_that_mentions_it() -> None:
+    source = """
+from a import Later, now
+@parametrize("option", ["now", "Later"])
+def test_table(option): pass
+def helper(): return Later()
+def test_later(): helper()
+def test_now(): return now
+"""
+    cut = upstream.Cut(source, {"Later"}, (), is_test=True)
+    assert [node.name for node in ast.parse(cut.text).body[1:] if isinstance(node, ast.FunctionDef)] == [
+        "test_table",
+        "test_now",
+    ]
+    assert "Later" not in cut.text
+
+
+def test_rule_that_does_not_apply_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    edit = upstream.Edit(f"{upstream.PACKAGE}/keys.py", 1, 2, "words that nobody wrote", "")
+    monkeypatch.setattr(upstream, "EDITS", (edit,))
+    with pytest.raises(upstream.RefusedError, match="words that nobody wrote"):
+        _ = upstream.Plan(1, "3.0").files
