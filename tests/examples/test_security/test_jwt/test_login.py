@@ -30,7 +30,7 @@ def browser() -> Iterator[Any]:
         options.add_argument(argument)
     service = webdriver.ChromeService(program("chromedriver"))
     with webdriver.Chrome(options, service) as browser:
-        browser.implicitly_wait(20)
+        browser.implicitly_wait(100)
         yield browser
 
 
@@ -69,7 +69,7 @@ def test_login_from_swagger_ui(
     server = uvicorn.Server(uvicorn.Config(example.app, log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    wait = WebDriverWait(browser, 20)
+    wait = WebDriverWait(browser, 100)
     try:
         browser.get(f"http://127.0.0.1:{listener.getsockname()[1]}/schema/swagger")
         click(browser, "button.authorize")
@@ -85,6 +85,10 @@ def test_login_from_swagger_ui(
         click(browser, "button[type=submit]")
         wait.until(lambda browser: browser.window_handles == [page])
         browser.switch_to.window(page)
+        buttons = ("css selector", ".auth-container button")
+        wait.until(
+            lambda browser: "Logout" in [button.text for button in browser.find_elements(*buttons)]
+        )  # has a token
         click(browser, "button.close-modal")
         click(browser, ".opblock-summary-control")
         click(browser, ".try-out__btn")
