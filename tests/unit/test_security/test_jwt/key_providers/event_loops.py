@@ -11,18 +11,25 @@ from typing import Any, cast
 
 import anyio
 import pytest
+import trio
 from trio.testing import MockClock
 
 AsyncTest = Callable[..., Coroutine[Any, Any, None]]
 
 
-def on_both_loops(test: AsyncTest, options: Callable[[str], Any] = lambda backend: None) -> Callable[..., None]:
+def on_both_loops(
+    test: AsyncTest, options: Callable[[str], dict[str, Any]] = lambda backend: {}
+) -> Callable[..., None]:
     """Run a test on asyncio and on trio."""
 
     @pytest.mark.parametrize("backend", ["asyncio", "trio"])
     @wraps(test)
     def run(backend: str, **arguments: Any) -> None:
-        anyio.run(partial(test, **arguments), backend=backend, backend_options=options(backend))
+        chosen = options(backend)
+        if backend == "trio":
+            trio.run(partial(test, **arguments), **chosen)  # older releases of anyio pass no options on to trio
+        else:
+            anyio.run(partial(test, **arguments), backend_options=chosen)
 
     signature = inspect.signature(test)
     parameters = [*signature.parameters.values(), inspect.Parameter("backend", inspect.Parameter.KEYWORD_ONLY)]
