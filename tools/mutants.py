@@ -128,12 +128,13 @@ def results(modules: list[str]) -> Iterator[tuple[str, str, int | None]]:
 
 def change_of(name: str) -> Change:
     """Tell where a mutant is, what it has taken away, and what it has put there instead."""
-    diff = get_diff_for_mutant(name).splitlines()
+    module, _, mangled = name.removeprefix(f"{'.'.join(PACKAGE.parts)}.").partition("__mutmut_")[0].rpartition(".")
+    # With the path, `mutmut` does not look for it in files that it may be writing at the moment.
+    diff = get_diff_for_mutant(name, path=PACKAGE / f"{module.replace('.', '/')}.py").splitlines()
     removed, added = (
         " ".join(line[1:].strip() for line in diff if line.startswith(sign) and not line.startswith(sign * 3))
         for sign in "-+"
     )
-    module, _, mangled = name.removeprefix(f"{'.'.join(PACKAGE.parts)}.").partition("__mutmut_")[0].rpartition(".")
     # `xǁKeyǁfits` stands for the method `Key.fits`, and `x_select` for the function `select`.
     function = mangled[2:].replace("ǁ", ".") if mangled.startswith("xǁ") else mangled.removeprefix("x_")
     return f"{module}.{function}", removed, added
