@@ -249,7 +249,12 @@ REFERENCES = {
     3: "\n.. automodule:: litestar.security.jwt.testing\n    :members:\n",
 }
 # What has no page of its own: PyJWT, whose documentation has no inventory, and what is not part of the API.
-UNDOCUMENTED = (r"jwt\..*", r"(.*\.)?(MiddlewareOptions|RemoteOptions|_CookieAuth)", r"Callable\[\[\]")
+UNDOCUMENTED = (
+    r"jwt\..*",
+    r"(.*\.)?(AsyncHTTPClient|FetchFunction|MiddlewareOptions|_CookieAuth)",
+    r"Callable\[\[\]",
+    r"timedelta",
+)
 
 # Options of the backends that Litestar does not have yet.
 NEW_OPTIONS = {"key_provider", "key_provider_name", "leeway", "accepted_types", "auth_scheme", "protected_resource"}

@@ -68,7 +68,7 @@ def everything_logged() -> Iterator[list[str]]:
     """Collect what is logged at whatever level."""
     lines: list[str] = []
     collector = logging.Handler()
-    collector.emit = lambda record: lines.append(collector.format(record))  # type: ignore[method-assign]
+    setattr(collector, "emit", lambda record: lines.append(collector.format(record)))
     loggers = [logging.getLogger(name) for name in ("", "litestar", "litestar.security.jwt")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
