@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 from litestar.exceptions import ImproperlyConfiguredException, LitestarWarning
-from litestar.security.jwt import JWTAuth, OpenIDProvider, RemoteJWKSet, Token, _refusals
+from litestar.security.jwt import OpenIDProvider, RemoteJWKSet, _refusals
 from tests.examples.test_security.test_jwt.internet import client_of
+from tests.unit.test_security.test_jwt.backends import ISSUER, backend
+from tests.unit.test_security.test_jwt.key_providers.issuer_server import DISCOVERY
 
 DOCS = Path(__file__).parents[4] / "docs"
 TESTS = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
 PAGES = {path.stem: path.read_text() for path in (DOCS / "usage/security").glob("jwt-*.rst")}
 EXAMPLES = sorted(path for path in (DOCS / "examples/security/jwt").glob("*.py") if path.stem != "__init__")
 LINE = 88
+UNSAFE = "Without 'accepted_audiences'"
 
 
 def test_blocks_are_files() -> None:
@@ -54,31 +57,17 @@ def test_refusals_are_explained() -> None:
     assert [reason for reason in explained if f'"{reason.strip()}' not in source] == []
 
 
-def backend(key_provider: Any, accepted_audiences: Any = ()) -> Any:
-    return JWTAuth[str, Token](
-        retrieve_user_handler=lambda token, _: token.sub,
-        key_provider=key_provider,
-        accepted_audiences=accepted_audiences,
-    )
-
-
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        (lambda: OpenIDProvider("https://idp.example.com/<tenant>"), "Replace the placeholder in it with its value"),
-        (
-            lambda: OpenIDProvider("https://idp.example.com/.well-known/openid-configuration"),
-            "Remove the part from '/.well-known/' on",
-        ),
+        (lambda: OpenIDProvider("https://idp/<tenant>"), "Replace the placeholder in it with its value"),
+        (lambda: OpenIDProvider(f"https://idp{DISCOVERY}"), "Remove the part from '/.well-known/' on"),
         (lambda: RemoteJWKSet("http://idp/keys"), "keys fetched over plain http can be replaced"),
         (lambda: backend("https://idp/keys"), "a URL. Use OpenIDProvider(issuer)"),
         (lambda: backend("-----BEGIN PUBLIC KEY-----\\nMII"), "a PEM with line breaks written as '\\n'"),
         (lambda: backend("keys/public.pem"), "Pass the content of a file, not its path"),
         (lambda: backend(lambda: OpenIDProvider("https://idp.example.com")), "wrap it in 'Provide'"),
-        (
-            lambda: backend(OpenIDProvider("https://idp.example.com"), None),
-            "Without 'accepted_audiences', this backend accepts every token",
-        ),
+        (lambda: backend(ISSUER.key, accepted_audiences=None), f"{UNSAFE}, this backend accepts every token"),
     ],
 )
 def test_mistakes_are_explained(mistake: Callable[[], Any], message: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from litestar.security.jwt.testing import LocalIssuer
-from tests.examples.test_security.test_jwt.internet import Internet, answer_of, client_of, load, outcome_of
+from tests.examples.test_security.test_jwt.internet import Internet, client_of, outcome_of
 from tests.unit.test_security.test_jwt.key_providers.issuer_server import DISCOVERY
 
 MICROSOFT = "https://login.microsoftonline.com"
@@ -83,8 +83,6 @@ ENTRA_CASES: list[tuple[Claims, str]] = [
     ({"iss": f"{MICROSOFT}/{STRANGER}/v2.0", "tid": STRANGER}, "issuer"),
     ({"aud": STRANGER}, "audience"),
     (V1_CLAIMS, "issuer"),
-    ({"iss": None}, "issuer"),
-    ({"exp": 1}, "expired"),
 ]
 
 RECIPES = {
@@ -112,8 +110,6 @@ RECIPES = {
             ({}, "alice of Contoso"),
             ({"iss": f"{MICROSOFT}/{STRANGER}/v2.0", "tid": STRANGER}, "issuer"),
             ({"tid": STRANGER}, "issuer"),
-            ({"tid": None}, "issuer"),
-            ({"iss": TEMPLATE, "tid": "{tenantid}"}, "issuer"),
             ({"aud": STRANGER}, "audience"),
         ],
     ),
@@ -124,7 +120,6 @@ RECIPES = {
             ({}, '["orders of alice"]'),
             ({"idtyp": "app", "azp": "job", "scp": None, "roles": ["Orders.Read"]}, '["all orders"]'),
             ({"scp": "Orders.Write"}, "403"),
-            ({"scp": None, "roles": ["Orders"]}, "403"),
         ],
     ),
     "azure_b2c": Recipe(
@@ -133,11 +128,7 @@ RECIPES = {
         url=f"{B2C_POLICY}/v2.0{DISCOVERY}",
         claims={"aud": CLIENT, "tfp": "B2C_1_sign_in", "scp": "read", "ver": "1.0"},
         drop=["alg"],
-        cases=[
-            ({}, "alice"),
-            ({"iss": B2C.removesuffix("/")}, "issuer"),
-            ({"aud": STRANGER}, "audience"),
-        ],
+        cases=[({}, "alice"), ({"iss": B2C.removesuffix("/")}, "issuer"), ({"aud": STRANGER}, "audience")],
     ),
     "keycloak": Recipe(
         issuer=REALM,
@@ -147,9 +138,6 @@ RECIPES = {
         cases=[
             ({}, '["a draft"]'),
             ({"realm_access": {"roles": ["viewer"]}}, "403"),
-            ({"realm_access": {}}, "403"),
-            ({"realm_access": "editor"}, "403"),
-            ({"resource_access": {"my-api": {"roles": ["editor"]}}, "realm_access": None}, "403"),
             ({"aud": "account"}, "audience"),
             ({"iss": f"{REALM}/"}, "issuer"),
         ],
@@ -213,11 +201,7 @@ RECIPES = {
         header="X-Goog-IAP-JWT-Assertion",
         scheme="",
         claims={"aud": IAP_AUDIENCE},
-        cases=[
-            ({}, "alice"),
-            ({"aud": "another"}, "audience"),
-            ({"iss": GOOGLE}, "issuer"),
-        ],
+        cases=[({}, "alice"), ({"aud": "another"}, "audience"), ({"iss": GOOGLE}, "issuer")],
     ),
     "cloudflare_access": Recipe(
         issuer=TEAM,
@@ -225,11 +209,7 @@ RECIPES = {
         header="Cf-Access-Jwt-Assertion",
         scheme="",
         claims={"aud": [TAG], "type": "app"},
-        cases=[
-            ({}, "alice"),
-            ({"aud": ["another"]}, "audience"),
-            ({"iss": GOOGLE}, "issuer"),
-        ],
+        cases=[({}, "alice"), ({"aud": ["another"]}, "audience"), ({"iss": GOOGLE}, "issuer")],
     ),
 }
 
@@ -240,6 +220,7 @@ def test_recipe(name: str, internet: Internet) -> None:
     forger = recipe.publish(internet)
     issuer = recipe.publish(internet)
     with client_of(name) as client:
+        assert client.get(recipe.path).status_code == 401
 
         def outcome(token: str) -> str:
             return outcome_of(client.get(recipe.path, headers={recipe.header: recipe.scheme + token}))
@@ -248,27 +229,3 @@ def test_recipe(name: str, internet: Internet) -> None:
             assert outcome(issuer.token("alice", **{**recipe.claims, **claims})) == expected, claims
         kid = issuer.jwks["keys"][0]["kid"]
         assert outcome(forger.token("alice", headers={"kid": kid}, **recipe.claims)) == "signature"
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_nobody_is_let_in_without_a_token_even_if_the_provider_is_down(name: str) -> None:
-    with client_of(name) as client:
-        assert client.get(RECIPES[name].path).status_code == 401
-
-
-def test_keycloak_realm_has_a_key_for_encryption_too(internet: Internet) -> None:
-    recipe, issuer = RECIPES["keycloak"], RECIPES["keycloak"].publish(internet)
-    encryption = {**LocalIssuer().jwks["keys"][0], "use": "enc", "alg": "RSA-OAEP"}
-    internet.put(recipe.jwks_uri, lambda: {"keys": [encryption, *issuer.jwks["keys"]]})
-    assert answer_of("keycloak", issuer.token("alice", **recipe.claims), recipe.path) == '["a draft"]'
-
-
-def test_entra_tenant_can_be_turned_away_at_any_time(internet: Internet) -> None:
-    recipe, issuer = RECIPES["entra_multi_tenant"], RECIPES["entra_multi_tenant"].publish(internet)
-    example = load("entra_multi_tenant")
-    name = f"{MICROSOFT}/{STRANGER}/v2.0"
-    token = issuer.token("alice", **{**recipe.claims, "iss": name, "tid": STRANGER})
-    for customers, expected in (({}, "issuer"), ({name: "Fabrikam"}, "alice of Fabrikam"), ({}, "issuer")):
-        example.CUSTOMERS.clear()
-        example.CUSTOMERS.update(customers)
-        assert answer_of(example, token) == expected

@@ -12,6 +12,7 @@ import anyio
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pytest import CaptureFixture, MonkeyPatch
 
 from litestar.security.jwt import KeysUnavailableException
 from litestar.security.jwt.testing import LocalIssuer
@@ -30,9 +31,7 @@ def public_pem(issuer: LocalIssuer) -> bytes:
     return pem
 
 
-def test_workers_share_what_one_of_them_has_fetched(
-    idp: LocalIssuer, internet: Internet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_share_what_one_has_fetched(idp: LocalIssuer, internet: Internet, monkeypatch: MonkeyPatch) -> None:
     store = MemoryStore()
     monkeypatch.setattr(RedisStore, "with_client", lambda url: store)
     for _ in range(2):
@@ -65,9 +64,7 @@ async def _settled(keys: Any) -> None:
         await keys.refresh()
 
 
-def test_client_has_a_private_ca_and_a_proxy(
-    idp: LocalIssuer, internet: Internet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_client_has_a_private_ca_and_a_proxy(idp: LocalIssuer, internet: Internet, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setenv("COMPANY_CA", os.environ["SSL_CERT_FILE"])
     monkeypatch.setenv("COMPANY_PROXY", internet.issuer)
     for name in ("SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy"):
@@ -77,7 +74,7 @@ def test_client_has_a_private_ca_and_a_proxy(
 
 
 @pytest.mark.parametrize("place", ["file", "variable", "escaped"])
-def test_public_key_is_configured(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_public_key_is_configured(place: str, tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
     issuer = issuer_of()
     pem = public_pem(issuer)
     if place == "file":
@@ -134,9 +131,7 @@ def test_one_line_of_the_log_says_why(idp: LocalIssuer, caplog: pytest.LogCaptur
     assert "Token refused: audience (expected: my-api)" in caplog.messages
 
 
-def test_token_can_be_looked_into(
-    idp: LocalIssuer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_token_can_be_looked_into(idp: LocalIssuer, monkeypatch: MonkeyPatch, capsys: CaptureFixture[str]) -> None:
     script = str(load("look_into_token").__file__)
     monkeypatch.setattr(sys, "argv", [script, idp.token("alice")])
     runpy.run_path(script, run_name="__main__")

@@ -33,11 +33,7 @@ def hosted(internet: Internet) -> Hosted:
     [
         ("remote_jwks", IDP, {}, "/me", "alice"),
         ("remote_jwks", IDP, {"iss": OTHER}, "/me", "issuer"),
-        ("remote_jwks", IDP, {"iss": None}, "/me", "missing claim iss"),
         ("remote_jwks", IDP, {"aud": "another"}, "/me", "audience"),
-        ("remote_jwks", IDP, {"aud": None}, "/me", "missing claim aud"),
-        ("remote_jwks", IDP, {"exp": 1}, "/me", "expired"),
-        ("remote_jwks", IDP, {"exp": None}, "/me", "missing claim exp"),
         ("two_providers", STAFF, {"aud": CLIENT}, "/me", "staff alice"),
         ("two_providers", CUSTOMERS, {"aud": "https://api.example.com"}, "/me", "customer alice"),
         ("two_providers", CUSTOMERS, {"aud": CLIENT}, "/me", "audience"),
@@ -47,9 +43,7 @@ def hosted(internet: Internet) -> Hosted:
         ("tenants_from_database", FABRIKAM, {}, "/me", "issuer"),
         ("provider_per_router", IDP, {}, "/me", f"alice of {IDP}"),
         ("provider_per_router", PARTNER, {"aud": "partner-api"}, "/partner/me", f"alice of {PARTNER}"),
-        ("provider_per_router", PARTNER, {"aud": "partner-api"}, "/me", "issuer"),
         ("provider_per_router", IDP, {}, "/partner/me", "issuer"),
-        ("provider_per_router", PARTNER, {}, "/partner/me", "audience"),
         ("backend_per_router", IDP, {"aud": "orders-api"}, "/orders/me", "alice"),
         ("backend_per_router", IDP, {"aud": "admin-api"}, "/admin/me", "alice"),
         ("backend_per_router", IDP, {"aud": "orders-api"}, "/admin/me", "audience"),
@@ -63,12 +57,9 @@ def hosted(internet: Internet) -> Hosted:
         ("typed_claims", IDP, {**EMAIL, "groups": "a"}, "/me", "claims do not fit MyToken: groups"),
     ],
 )
-def test_tokens_and_answers(
-    hosted: Hosted, internet: Internet, example: str, issuer: str, claims: Any, path: str, answer: str
-) -> None:
+def test_answer(hosted: Hosted, example: str, issuer: str, claims: Any, path: str, answer: str) -> None:
     hosted(STAFF)
     assert answer_of(example, hosted(issuer).token("alice", **claims), path) == answer
-    assert not any("fabrikam" in url for url in internet.requests) or "provider_from_path" in example
 
 
 def test_issuer_comes_from_the_environment(idp: LocalIssuer, hosted: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,18 +70,6 @@ def test_issuer_comes_from_the_environment(idp: LocalIssuer, hosted: Hosted, mon
             monkeypatch.delenv("ISSUER")  # it is read once, at the start
             assert client.get("/me", headers=issuer.auth_header("alice")).text == "alice"
             assert client.get("/me", headers=stranger.auth_header("alice")).status_code == 401
-
-
-def test_missing_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ISSUER")
-    with pytest.raises(BaseException) as e, client_of("settings_provide"):
-        pass
-    assert "KeyError('ISSUER')" in str(e.value) + repr(e.value)
-
-
-def test_only_the_keys_are_asked_for(idp: LocalIssuer, internet: Internet) -> None:
-    answer_of("remote_jwks", idp.token("alice"))
-    assert internet.requests == ["https://idp.example.com/keys"]
 
 
 def test_user_of_a_tenant_that_left(hosted: Hosted) -> None:

@@ -26,6 +26,8 @@ from litestar.testing import TestClient
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
+    AsyncTest = Callable[..., Coroutine[Any, Any, None]]
+
 SECRET: Final = "a secret that is long enough for any of the HMAC algorithms, even those of 512 bit"
 CLAIMS: Final[dict[str, Any]] = {"sub": "ann", "iat": 1, "exp": 1 << 32}
 _RSA_KEY: Final = rsa.generate_private_key(65537, 2048)
@@ -200,13 +202,13 @@ def refusal_of(app: Litestar) -> str:
     return error.detail
 
 
-def on_both_libraries(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+def on_both_libraries(test: AsyncTest, runner: Callable[..., Any] = anyio.run) -> Callable[..., None]:
     """Run a test on asyncio and on trio. It is no coroutine function, which plugins would run in their own ways."""
 
     @pytest.mark.parametrize("library", ["asyncio", "trio"])
     @wraps(test)
     def run(library: str, **arguments: Any) -> None:
-        anyio.run(partial(test, **arguments), backend=library)
+        runner(partial(test, **arguments), backend=library)
 
     parameters = [*signature(test).parameters.values(), Parameter("library", Parameter.KEYWORD_ONLY)]
     setattr(run, "__signature__", Signature(parameters))

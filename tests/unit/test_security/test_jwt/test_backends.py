@@ -199,9 +199,7 @@ class LookingAgain:
         (FORGER.key, KEY, {"exp": 5}, 401, 1),
     ],
 )
-def test_provider_is_asked_once_more_if_a_signature_does_not_verify(
-    first: Any, second: Any, claims: Any, status: int, asked: int
-) -> None:
+def test_provider_is_asked_once_more(first: Any, second: Any, claims: Any, status: int, asked: int) -> None:
     provider = LookingAgain(first, second)
     assert statuses(backend(provider), ISSUER.token(**claims)) == [status]
     assert provider.asked == asked

@@ -24,13 +24,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.middleware import DefineMiddleware
-from litestar.security.jwt import (
-    JWTAuth,
-    KeyNotFoundException,
-    KeysUnavailableException,
-    Token,
-    UnverifiedToken,
-)
+from litestar.security.jwt import JWTAuth, KeyNotFoundException, KeysUnavailableException, Token, UnverifiedToken
 from litestar.testing import TestClient
 
 from .backends import (

@@ -19,18 +19,7 @@ from litestar import Litestar
 from litestar.security.jwt import JWTAuth, JWTCookieAuth
 
 from .backends import app_of, backend, base64url, exchange, own_backend
-from .hostile import (
-    CLAIMS,
-    KEYS,
-    claims,
-    forms,
-    fuzz,
-    headers,
-    mutations,
-    sign,
-    strange_segments,
-    valid_token,
-)
+from .hostile import CLAIMS, KEYS, claims, forms, fuzz, headers, mutations, sign, strange_segments, valid_token
 
 
 class Answer(NamedTuple):

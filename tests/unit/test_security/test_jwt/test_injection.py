@@ -139,9 +139,7 @@ REFUSED = [_by_mere_name, _by_query, _by_header, _by_cookie, _by_data, _by_body,
 
 @pytest.mark.parametrize("factory", REFUSED)
 @pytest.mark.parametrize("layer", ["backend", "handler", "dependency"])
-def test_whatever_else_a_factory_asks_for_is_refused(
-    layer: str, factory: Callable[..., Any], records: list[Any]
-) -> None:
+def test_whatever_else_a_factory_asks_for_is_refused(layer: str, factory: Any, records: list[Any]) -> None:
     given: Any = sync(factory)
     of_app, of_handler = dict[str, Provide](), dict[str, Provide]()
     if layer == "handler":
@@ -248,9 +246,7 @@ FAILURES: list[tuple[Exception, int]] = [
 
 @pytest.mark.parametrize("per_connection", [False, True])
 @pytest.mark.parametrize(("error", "expected"), FAILURES)
-def test_failing_factory_is_answered_for_and_called_again(
-    error: Exception, expected: int, per_connection: bool, records: list[Any]
-) -> None:
+def test_failing_factory_is_called_again(error: Any, expected: int, per_connection: bool, records: list[Any]) -> None:
     faults = [error] * 3
 
     async def keys_of_app() -> KeyProvider:

@@ -120,9 +120,7 @@ def test_reason_is_logged_once_and_told_in_the_challenge(name: str, signed_with:
     ],
     ids=range(11),
 )
-def test_defect_of_the_encoded_token_is_told(
-    reason: str, token: str, expected: str, algorithm: Any, records: list[Any]
-) -> None:
+def test_defect_of_a_token_is_told(reason: str, token: str, expected: str, algorithm: Any, records: list[Any]) -> None:
     is_secret = algorithm in ("HS256", "HS512")
     auth = own_backend(algorithm=algorithm) if is_secret else backend(KEYS, algorithm=algorithm)
     line, description = refusal(auth, token, records)
@@ -201,9 +199,7 @@ class Demanding(Token):
         (Demanding, {"tenant": ["canary"]}, "tenant"),
     ],
 )
-def test_class_and_field_that_claims_do_not_fit_are_named(
-    token_cls: type[Token], claims: dict[str, Any], named: str, records: list[Any]
-) -> None:
+def test_class_and_field_that_do_not_fit_are_named(token_cls: Any, claims: Any, named: str, records: list[Any]) -> None:
     for text in refusal(backend(KEY, token_cls=token_cls), ISSUER.token("canary", **claims), records):
         assert token_cls.__name__ in text
         assert named in text

@@ -1,49 +1,29 @@
-"""Tests on asyncio and on trio, in real time and in a time that passes only while nothing else happens."""
+"""Tests in a time that passes only while nothing else happens."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import selectors
-from collections.abc import Callable, Coroutine
-from functools import partial, wraps
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import anyio
-import pytest
 import trio
 from trio.testing import MockClock
 
-AsyncTest = Callable[..., Coroutine[Any, Any, None]]
+from tests.unit.test_security.test_jwt.backends import on_both_libraries
 
 
-def on_both_loops(
-    test: AsyncTest, options: Callable[[str], dict[str, Any]] = lambda backend: {}
-) -> Callable[..., None]:
-    """Run a test on asyncio and on trio."""
-
-    @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-    @wraps(test)
-    def run(backend: str, **arguments: Any) -> None:
-        chosen = options(backend)
-        if backend == "trio":
-            trio.run(partial(test, **arguments), **chosen)  # older releases of anyio pass no options on to trio
-        else:
-            anyio.run(partial(test, **arguments), backend_options=chosen)
-
-    signature = inspect.signature(test)
-    parameters = [*signature.parameters.values(), inspect.Parameter("backend", inspect.Parameter.KEYWORD_ONLY)]
-    setattr(run, "__signature__", signature.replace(parameters=parameters))
-    return cast("Callable[..., None]", run)
-
-
-def without_waiting(test: AsyncTest) -> Callable[..., None]:
+def without_waiting(test: Callable[..., Any]) -> Callable[..., None]:
     """Run a test that uses no network on asyncio and on trio. What it sleeps for or times out after is skipped."""
-    return on_both_loops(test, _clock_that_skips)
+    return on_both_libraries(test, _run_without_waiting)
 
 
-def _clock_that_skips(backend: str) -> dict[str, Any]:
-    return {"clock": MockClock(autojump_threshold=0)} if backend == "trio" else {"loop_factory": _SkippingLoop}
+def _run_without_waiting(test: Callable[[], Any], backend: str) -> None:
+    if backend == "trio":
+        trio.run(test, clock=MockClock(autojump_threshold=0))  # older releases of anyio pass no options on to trio
+    else:
+        anyio.run(test, backend_options={"loop_factory": _SkippingLoop})
 
 
 class _SkippingLoop(asyncio.SelectorEventLoop):

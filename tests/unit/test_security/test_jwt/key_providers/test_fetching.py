@@ -18,10 +18,11 @@ import pytest
 
 from litestar.exceptions import ImproperlyConfiguredException, MissingDependencyException
 from litestar.security.jwt import KeysUnavailableException, RemoteJWKSet
+from tests.unit.test_security.test_jwt.backends import on_both_libraries
 
 from .asking import APP, Log, answer_to, answers_at_once, lines_of
 from .authority import Authority
-from .event_loops import on_both_loops, without_waiting
+from .event_loops import without_waiting
 from .issuer_server import Clock, Issuer, bogus, client_of
 
 
@@ -48,10 +49,8 @@ from .issuer_server import Clock, Issuer, bogus, client_of
     ],
     ids=lambda value: str(value)[:40],
 )
-@on_both_loops
-async def test_bad_answer_is_a_failed_fetch_and_never_replaces_good_keys(
-    issuer: Issuer, clock: Clock, fault: dict[str, Any], reason: str
-) -> None:
+@on_both_libraries
+async def test_bad_answer_never_replaces_good_keys(issuer: Issuer, clock: Clock, fault: Any, reason: str) -> None:
     good, token = issuer.jwks, issuer.token()
     # An answer that never ends takes until the deadline, which on a busy machine may be too early for good answers as well.
     provider = RemoteJWKSet(issuer.url, timeout=30 if reason else 0.2)
@@ -83,7 +82,7 @@ async def test_deadline_is_for_the_whole_fetch(options: dict[str, Any], seconds:
     assert f"{seconds} s" in str(provider.status().last_error)
 
 
-@on_both_loops
+@on_both_libraries
 async def test_server_that_never_speaks_tls_is_left_in_time(issuer: Issuer) -> None:
     # On a busy machine, the deadline of the fetch may come before the client's own, which ends connections properly.
     error = ""
@@ -100,7 +99,7 @@ async def test_server_that_never_speaks_tls_is_left_in_time(issuer: Issuer) -> N
     pytest.fail(error)
 
 
-@on_both_loops
+@on_both_libraries
 async def test_secrets_of_a_url_are_shown_nowhere(issuer: Issuer, records: Log) -> None:
     issuer.stop()
     provider = RemoteJWKSet(f"{issuer.url}?code=secret", timeout=30)
@@ -110,7 +109,7 @@ async def test_secrets_of_a_url_are_shown_nowhere(issuer: Issuer, records: Log) 
     assert "secret" not in f"{provider.status()}{provider!r}{line}"
 
 
-@on_both_loops
+@on_both_libraries
 async def test_header_fields_are_sent(issuer: Issuer) -> None:
     await RemoteJWKSet(issuer.url, timeout=30, headers={"X-Api-Key": "abc", "Accept-Encoding": "br"}).refresh()
     (sent,) = issuer.headers
@@ -120,10 +119,10 @@ async def test_header_fields_are_sent(issuer: Issuer) -> None:
 # Clients
 
 
-@pytest.mark.parametrize("library", [httpx, httpx2])
-@on_both_loops
-async def test_clients_of_the_application_are_used_and_not_closed(issuer: Issuer, library: Any) -> None:
-    async with library.AsyncClient(headers={"x-mine": "yes"}, follow_redirects=True) as client:
+@pytest.mark.parametrize("http", [httpx, httpx2])
+@on_both_libraries
+async def test_clients_of_the_application_are_used_and_not_closed(issuer: Issuer, http: Any) -> None:
+    async with http.AsyncClient(headers={"x-mine": "yes"}, follow_redirects=True) as client:
         provider = RemoteJWKSet(issuer.url, timeout=30, client=client)
         async with provider.lifespan(APP):
             assert await answer_to(provider, issuer.token()) == "200"
@@ -132,12 +131,12 @@ async def test_clients_of_the_application_are_used_and_not_closed(issuer: Issuer
         with pytest.raises(KeysUnavailableException):
             await provider.refresh()
     assert issuer.headers[0]["x-mine"] == "yes"
-    with library.Client() as synchronous, pytest.raises(ImproperlyConfiguredException, match="'client' is a Client"):
+    with http.Client() as synchronous, pytest.raises(ImproperlyConfiguredException, match="'client' is a Client"):
         RemoteJWKSet(issuer.url, client=synchronous)
 
 
 @pytest.mark.parametrize("response", [None, SimpleNamespace(status_code=200, headers={}, content=None), KeyError("?")])
-@on_both_loops
+@on_both_libraries
 async def test_function_that_returns_nonsense_is_a_failed_fetch(issuer: Issuer, response: Any) -> None:
     async def fetch(url: str, headers: Any) -> Any:
         if isinstance(response, Exception):
@@ -150,7 +149,7 @@ async def test_function_that_returns_nonsense_is_a_failed_fetch(issuer: Issuer, 
 
 
 @pytest.mark.parametrize("used", ["httpx2", "httpx"])
-@on_both_loops
+@on_both_libraries
 async def test_httpx2_is_preferred(issuer: Issuer, monkeypatch: pytest.MonkeyPatch, used: str) -> None:
     if used == "httpx":
         monkeypatch.setitem(sys.modules, "httpx2", None)
@@ -168,14 +167,14 @@ def test_missing_library_is_told_at_construction(monkeypatch: pytest.MonkeyPatch
 # The environment
 
 
-@on_both_loops
+@on_both_libraries
 async def test_loopback_is_never_reached_through_a_proxy(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert await answer_to(RemoteJWKSet(issuer.url, timeout=30), issuer.token()) == "200"
 
 
-@on_both_loops
+@on_both_libraries
 async def test_proxy_and_ca_file_of_the_environment_are_used_and_a_renewed_file_is_read(
     issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:

@@ -17,15 +17,15 @@ from litestar.security.jwt import (
     IssuerKeyProvider,
     KeyNotFoundException,
     KeysUnavailableException,
-    OpenIDProvider,
     RemoteJWKSet,
     UnverifiedToken,
 )
 from litestar.security.jwt.keys import SelectedKeys
+from tests.unit.test_security.test_jwt.backends import on_both_libraries
 
 from .asking import APP, answer_to, ask, asking, until
-from .event_loops import on_both_loops, without_waiting
-from .issuer_server import DISCOVERY, Answer, Clock, Issuer, Signer, bogus, client_of, jwks_of
+from .event_loops import without_waiting
+from .issuer_server import Answer, Clock, Issuer, Signer, bogus, client_of, jwks_of
 
 A, B, C = "https://a.example", "https://b.example", "https://c.example"
 both_kinds = pytest.mark.parametrize("kind", ["function", "async function"])
@@ -76,7 +76,7 @@ def provider(request: pytest.FixtureRequest, tenants: Tenants) -> IssuerKeyProvi
     return tenants.of(request.param)
 
 
-@on_both_loops
+@on_both_libraries
 async def test_token_is_verified_with_the_keys_of_its_issuer(provider: IssuerKeyProvider, tenants: Tenants) -> None:
     for name in (A, B):
         assert await answer_to(provider, tenants.token(name)) == "200"
@@ -88,7 +88,7 @@ async def test_token_is_verified_with_the_keys_of_its_issuer(provider: IssuerKey
 
 
 @pytest.mark.parametrize("claims", [{}, {"iss": ""}, {"iss": C}, {"iss": f"{A}/"}])
-@on_both_loops
+@on_both_libraries
 async def test_unknown_issuers_cost_no_request(provider: IssuerKeyProvider, tenants: Tenants, claims: Any) -> None:
     token = UnverifiedToken(bogus(**claims))
     with pytest.raises(KeyNotFoundException, match="Invalid token") as caught:
@@ -99,7 +99,7 @@ async def test_unknown_issuers_cost_no_request(provider: IssuerKeyProvider, tena
 
 
 @both_kinds
-@on_both_loops
+@on_both_libraries
 async def test_none_is_remembered_for_a_minute(tenants: Tenants, clock: Clock, kind: str) -> None:
     provider = tenants.of(kind)
     for seconds, times in ((0, 1), (59, 1), (1.001, 2)):
@@ -135,7 +135,7 @@ def test_100_000_made_up_issuers_cost_no_tenant_and_no_memory(tenants: Tenants, 
     assert (set(provider.status()), tenants.requests) == ({A}, [A])
 
 
-@on_both_loops
+@on_both_libraries
 async def test_tenant_that_was_not_used_for_longest_is_dropped() -> None:
     made: list[str] = []
     key = Signer("any")
@@ -170,7 +170,7 @@ async def test_async_function_that_hangs_once_fails_one_request(tenants: Tenants
     assert await answer_to(provider, tenants.token(A)) == "200"
 
 
-@on_both_loops
+@on_both_libraries
 async def test_of_two_providers_for_one_issuer_the_first_is_kept(tenants: Tenants) -> None:
     async with asking(tenants.of("async function"), *[tenants.token(A)] * 20) as answers:
         pass
@@ -178,7 +178,7 @@ async def test_of_two_providers_for_one_issuer_the_first_is_kept(tenants: Tenant
 
 
 @both_kinds
-@on_both_loops
+@on_both_libraries
 async def test_function_that_fails_is_asked_again(tenants: Tenants, kind: str) -> None:
     provider, tenants.error = tenants.of(kind), OSError("the database is down")
     with pytest.raises(OSError, match="database"):
@@ -198,7 +198,7 @@ def test_function_that_returns_something_else_is_to_blame() -> None:
         ask(IssuerKeyProvider(lambda issuer: "a key"), bogus(iss=A))  # type: ignore[arg-type, return-value]
 
 
-@on_both_loops
+@on_both_libraries
 async def test_start_waits_for_none_of_ten_issuers_that_hang(issuer: Issuer) -> None:
     issuer.answers = {f"/{number}": Answer(hangs=True) for number in range(10)}
     provider = IssuerKeyProvider({path: RemoteJWKSet(issuer.issuer + path, timeout=30) for path in issuer.answers})
@@ -207,7 +207,7 @@ async def test_start_waits_for_none_of_ten_issuers_that_hang(issuer: Issuer) -> 
         await until(lambda: len(issuer.requests) == 10)
 
 
-@on_both_loops
+@on_both_libraries
 async def test_required_keys_are_fetched_at_the_same_time_or_stop_the_start(issuer: Issuer) -> None:
     issuer.answers = {f"/{number}": Answer(jwks_of(Signer()), hangs=True) for number in range(2)}
 
@@ -226,7 +226,7 @@ async def test_required_keys_are_fetched_at_the_same_time_or_stop_the_start(issu
         await start()
 
 
-@on_both_loops
+@on_both_libraries
 async def test_lifespans_of_all_kinds_of_providers_are_entered_once() -> None:
     entered = []
 
@@ -248,23 +248,12 @@ async def test_lifespans_of_all_kinds_of_providers_are_entered_once() -> None:
     assert provider.status() == {}
 
 
-@on_both_loops
+@on_both_libraries
 async def test_outage_of_one_issuer_does_not_concern_the_others(provider: IssuerKeyProvider, tenants: Tenants) -> None:
     token = tenants.token(A)
     tenants.signers[A] = None  # type: ignore[assignment]  # so that fetching fails
     assert await answer_to(provider, token) == "503"
     assert await answer_to(provider, tenants.token(B)) == "200"
-
-
-@on_both_loops
-async def test_tenants_of_one_discovery_document_share_a_provider(issuer: Issuer) -> None:
-    name = "https://{tenantid}.example"
-    issuer.discover(issuer=name)
-    shared = OpenIDProvider(name, discovery_url=issuer.issuer + DISCOVERY, timeout=30)
-    provider = IssuerKeyProvider(lambda name: shared if name in {A, B} else None)
-    for iss, tenant, answer in ((A, "a", "200"), (B, "b", "200"), (A, "b", "401")):
-        assert await answer_to(provider, issuer.token(iss=iss, tid=tenant)) == answer
-    assert len(issuer.requests) == 2
 
 
 def test_names_and_copies(tenants: Tenants) -> None:

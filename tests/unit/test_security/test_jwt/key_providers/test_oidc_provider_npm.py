@@ -17,10 +17,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from litestar.security.jwt import KeysUnavailableException, OpenIDProvider
+from tests.unit.test_security.test_jwt.backends import on_both_libraries
 from tests.unit.test_security.test_jwt.node_packages import installed_package, program
 
 from .asking import answer_to, answers_at_once
-from .event_loops import on_both_loops
 from .issuer_server import RSA_KEY, Signer
 
 ED_KEY = Ed25519PrivateKey.generate()
@@ -67,7 +67,7 @@ def tokens_of(issuer: str) -> Iterator[str]:
 
 
 @pytest.mark.xdist_group("oidc_provider")  # one worker installs it
-@on_both_loops
+@on_both_libraries
 async def test_restart_and_rotation_go_unnoticed(command: list[str]) -> None:
     with running(command, "first") as issuer:
         provider, old = OpenIDProvider(issuer, timeout=30), list(tokens_of(issuer))
