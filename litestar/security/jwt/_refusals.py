@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from logging import getLogger
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import jwt
 import msgspec
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from litestar.exceptions import HTTPException
+    from litestar.security.jwt.token import Token
 
 __all__ = ("MISSING_CLAIMS", "WRONG_TYPE", "challenge", "logger", "reason_of")
 
@@ -44,7 +45,7 @@ _REASONS: Final[dict[type[BaseException], str]] = {
 }
 
 
-def reason_of(exception: BaseException, token_class: type) -> str:
+def reason_of(exception: BaseException, token_class: type[Token]) -> str:
     """Return the reason for a refusal, one out of a closed list.
 
     Args:
@@ -68,8 +69,7 @@ def reason_of(exception: BaseException, token_class: type) -> str:
         case jwt.InvalidTokenError():
             return WRONG_TYPE if str(error) == WRONG_TYPE else "malformed"
         case msgspec.ValidationError():
-            fields: Any = getattr(token_class, "__dataclass_fields__", ())
-            named = [f": {name}" for name in _FIELD.findall(str(error)) if name in fields]
+            named = [f": {name}" for name in _FIELD.findall(str(error)) if name in token_class.__dataclass_fields__]
             return f"claims do not fit {token_class.__name__}{''.join(named[-1:])}"
     return "unknown key" if isinstance(exception, KeyNotFoundException) else f"claims do not fit {token_class.__name__}"
 
