@@ -5,21 +5,20 @@ from __future__ import annotations
 import importlib
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from litestar.security.jwt import OpenIDProvider
-from tests.unit.test_security.test_jwt.node_packages import installed_package, program
+from tests.unit.test_security.test_jwt.node_packages import installed_package, listening, program, serving
 
 webdriver = pytest.importorskip("selenium.webdriver")
 WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
 
 FOLDER = Path(__file__).parent
+Address = tuple[socket.socket, str]
 
 
 @pytest.fixture
@@ -35,16 +34,15 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener
+def address() -> Iterator[Address]:
+    with listening() as address:
+        yield address
 
 
 @pytest.fixture
-def issuer(listener: socket.socket) -> Iterator[str]:
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+def issuer(address: Address) -> Iterator[str]:
     folder = installed_package(FOLDER / "login", FOLDER.parents[3])
-    command = [program("node"), str(folder / "provider.js"), f"{url}/schema/oauth2-redirect.html"]
+    command = [program("node"), str(folder / "provider.js"), f"{address[1]}/schema/oauth2-redirect.html"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
@@ -58,20 +56,16 @@ def click(browser: Any, selector: str, *, text: str = "") -> None:
 
 
 @pytest.mark.xdist_group("processes")
-def test_login_from_swagger_ui(
-    browser: Any, issuer: str, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_login_from_swagger_ui(browser: Any, issuer: str, address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener, url = address
     monkeypatch.setattr("litestar.security.jwt.OpenIDProvider", lambda _: OpenIDProvider(issuer))
     example = importlib.reload(importlib.import_module("docs.examples.security.jwt.swagger_login"))
     for name, file in (("js_url", "bundle.js"), ("standalone_preset_js_url", "standalone-preset.js")):
         setattr(example.swagger, name, f"{issuer}/assets/swagger-ui-{file}")
     example.swagger.css_url = f"{issuer}/assets/swagger-ui.css"
-    server = uvicorn.Server(uvicorn.Config(example.app, log_config=None))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
     wait = WebDriverWait(browser, 100)
-    try:
-        browser.get(f"http://127.0.0.1:{listener.getsockname()[1]}/schema/swagger")
+    with serving(example.app, listener):
+        browser.get(f"{url}/schema/swagger")
         click(browser, "button.authorize")
         container = next(e for e in browser.find_elements("css selector", ".auth-container") if "_code" in e.text)
         browser.execute_script("arguments[0].click()", container.find_element("css selector", "button.authorize"))
@@ -86,15 +80,10 @@ def test_login_from_swagger_ui(
         wait.until(lambda browser: browser.window_handles == [page])
         browser.switch_to.window(page)
         buttons = ("css selector", ".auth-container button")
-        wait.until(
-            lambda browser: "Logout" in [button.text for button in browser.find_elements(*buttons)]
-        )  # has a token
+        wait.until(lambda _: "Logout" in [button.text for button in browser.find_elements(*buttons)])  # has a token
         click(browser, "button.close-modal")
         click(browser, ".opblock-summary-control")
         click(browser, ".try-out__btn")
         click(browser, "button.execute")
         response = browser.find_element("css selector", ".live-responses-table tbody").text
         assert "200" in response and "alice" in response
-    finally:
-        server.should_exit = True
-        thread.join()

@@ -139,11 +139,7 @@ def test_mcp_client_finds_the_authorization_server(idp: LocalIssuer) -> None:
     with client_of("protected_resource") as client:
         challenge = client.post("/mcp").headers["WWW-Authenticate"]
         assert challenge == f'Bearer resource_metadata="https://api.example.com{metadata}"'
-        assert client.get(metadata).json() == {
-            "resource": resource,
-            "authorization_servers": ["https://idp.example.com"],
-            "bearer_methods_supported": ["header"],
-        }
+        assert client.get(metadata).json()["authorization_servers"] == [idp.issuer]
         headers = idp.auth_header("alice", aud=resource)
         assert client.post("/mcp", headers=headers).json() == {"user": "alice"}
 

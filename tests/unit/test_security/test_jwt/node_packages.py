@@ -1,17 +1,42 @@
-"""Packages of npm that tests run against."""
+"""Packages of npm that tests run against, and a server for applications that they ask."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
 import subprocess
 import tempfile
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
 
-__all__ = ("installed_package", "program")
+__all__ = ("installed_package", "listening", "program", "serving")
+
+
+@contextmanager
+def listening() -> Iterator[tuple[socket.socket, str]]:
+    """Take a free port of the loopback interface, and tell its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener, f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def serving(app: Any, listener: socket.socket) -> Iterator[None]:
+    """Run an application in a thread."""
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def program(name: str) -> str:

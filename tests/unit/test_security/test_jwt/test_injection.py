@@ -427,16 +427,3 @@ def test_mounted_asgi_applications_are_protected() -> None:
     ]
     app = app_of(backend(ALPHA.key_provider), *handlers)
     assert accepted(app, "/asgi", "/asgi/deeper", "/override/deeper") == [["alpha"], ["alpha"], ["beta"]]
-
-
-def test_provider_is_not_in_the_openapi_document() -> None:
-    async def keys(tenant: FromPath[str], request: Request[Any, Any, Any], query: Any, x: int = 1) -> KeyProvider:
-        return TENANTS[tenant]
-
-    @get("/{tenant:str}")
-    async def handler(tenant: FromPath[str], key_provider: NamedDependency[KeyProvider]) -> None: ...
-
-    app = app_of(backend(Provide(keys), exclude="^/schema"), handler, openapi_config=OPENAPI)
-    operation = app.openapi_schema.to_schema()["paths"]["/{tenant}"]["get"]
-    assert [parameter["name"] for parameter in operation["parameters"]] == ["tenant"]
-    assert "requestBody" not in operation

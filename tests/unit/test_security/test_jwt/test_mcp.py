@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -12,13 +10,12 @@ from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import pytest
-import uvicorn
 
 from litestar import Litestar, Request, get
 from litestar.security.jwt import OpenIDProvider, Token
 
 from .backends import backend, on_both_libraries
-from .node_packages import installed_package, program
+from .node_packages import installed_package, listening, program, serving
 
 pytest.importorskip("litestar_mcp")
 pytest.importorskip("mcp")
@@ -101,19 +98,12 @@ async def me(request: Request[str, Token, Any]) -> str:
 
 @pytest.fixture
 def url(issuer: str, path: str) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with listening() as (listener, url):
         resource = url + path
         auth = backend(OpenIDProvider(issuer), accepted_audiences=[resource], protected_resource=resource)
         app = Litestar([me], on_app_init=[auth.on_app_init], plugins=[LitestarMCP()])
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
+        with serving(app, listener):
             yield url
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 @pytest.mark.parametrize("path", ["/mcp", ""])

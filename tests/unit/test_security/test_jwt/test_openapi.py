@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from litestar import Request
+from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.security.jwt import JWTAuth, JWTCookieAuth, OAuth2PasswordBearerAuth
 
-from .backends import ISSUER, Issuer, app_of, backend, own_backend, provide
+from .backends import ISSUER, Issuer, app_of, backend, own_backend
 
 KEY = ISSUER.key
 HTTP_BEARER = {"type": "http", "scheme": "Bearer", "bearerFormat": "JWT"}
@@ -25,10 +27,14 @@ class Discovering:
     __call__ = Issuer.key_provider
 
 
+def keys_for(request: Request[Any, Any, Any], query: Any, limit: int = 1) -> Any:
+    return KEY
+
+
 SCHEMES: dict[str, tuple[Any, dict[str, Any], dict[str, str]]] = {
     "key": (KEY, {}, HTTP_BEARER),
     "function": (ISSUER.key_provider, {}, HTTP_BEARER),
-    "dependency": (provide(KEY), {}, HTTP_BEARER),
+    "dependency": (Provide(keys_for, sync_to_thread=False), {}, HTTP_BEARER),
     "discovery": (Discovering(), {}, {"type": "openIdConnect", "openIdConnectUrl": URL}),
     "other scheme": (KEY, {"auth_scheme": "DPoP"}, {"type": "http", "scheme": "DPoP"}),
     "bare": (KEY, {"auth_scheme": ""}, {"type": "apiKey", "name": "Authorization", "in": "header"}),
@@ -51,7 +57,7 @@ def test_security_scheme_shows_where_tokens_come_from(name: str, kind: Any) -> N
     assert document["components"]["securitySchemes"] == {"BearerToken": {**scheme, "description": "Log in."}}
     assert document["security"] == [{"BearerToken": []}]
     assert auth.format_auth_header("token") == f"{options.get('auth_scheme', 'Bearer')} token".lstrip()
-    assert "parameters" not in document["paths"]["/"]["get"]
+    assert not {"parameters", "requestBody"} & document["paths"]["/"]["get"].keys()
 
 
 def test_key_provider_does_not_change_a_password_flow() -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from litestar import Litestar
 from litestar.security.jwt import JWTAuth, Token, create_jwks_handler
 
 from .backends import PRIVATE_KEYS, retrieve_user
-from .node_packages import installed_package, program
+from .node_packages import installed_package, listening, program, serving
 
 pytestmark = pytest.mark.xdist_group("round_trips")
 
@@ -30,15 +27,8 @@ def auth(request: pytest.FixtureRequest) -> JWTAuth[str, Token]:
 @pytest.fixture(scope="module")
 def jwks_url(auth: JWTAuth[str, Token]) -> Iterator[str]:
     app = Litestar([create_jwks_handler(auth.token_secret, algorithm=auth.algorithm)])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/.well-known/jwks.json"
-        finally:
-            server.should_exit = True
-            thread.join()
+    with listening() as (listener, url), serving(app, listener):
+        yield f"{url}/.well-known/jwks.json"
 
 
 def test_jose_verifies(auth: JWTAuth[str, Token], jwks_url: str, pytestconfig: pytest.Config) -> None:

@@ -81,11 +81,6 @@ async def until(condition: Callable[[], Any]) -> None:
         await anyio.sleep(0.003)
 
 
-async def settled(provider: RemoteJWKSet) -> None:
-    """Wait until what a provider has fetched in the background is in its store."""
-    await anyio.wait_all_tasks_blocked()
-
-
 async def leave_in_the_middle(provider: RemoteJWKSet, issuer: Issuer) -> None:
     """Cancel a request that waits for the issuer."""
     async with anyio.create_task_group() as tasks:

@@ -22,7 +22,7 @@ from litestar.stores.memory import MemoryStore
 from litestar.stores.redis import RedisStore
 from tests.unit.test_security.test_jwt.backends import on_both_libraries
 
-from .asking import APP, Log, answer_to, answers_at_once, asking, forked, lines_of, settled, until
+from .asking import APP, Log, answer_to, answers_at_once, asking, forked, lines_of, until
 from .event_loops import without_waiting
 from .issuer_server import DAY, HOUR, START, Clock, Issuer, Signer, bogus, client_of, jwks_of, serving
 
@@ -60,7 +60,7 @@ def worker(issuer: Issuer, store: Store) -> Worker:
 async def renewed(worker: RemoteJWKSet) -> None:
     """Have a worker ask the issuer, and wait until the answer is in the store."""
     await worker.refresh()
-    await settled(worker)
+    await anyio.wait_all_tasks_blocked()
 
 
 @on_both_libraries
@@ -80,7 +80,7 @@ async def test_one_worker_renews_the_set_for_all(worker: Worker, issuer: Issuer,
             before = each.status().fetched_at
             assert await answer_to(each, issuer.token()) == "200"
             await until(lambda: each.status().fetched_at != before)
-            await settled(each)
+            await anyio.wait_all_tasks_blocked()
         assert len({each.status().fetched_at for each in fleet}) == 1
         assert len(issuer.requests) == sum(each.status().fetches for each in fleet) == renewals
         clock.shift(595)
@@ -98,7 +98,7 @@ async def test_worker_without_network_sees_what_others_fetch(worker: Worker, iss
     new = issuer.rotate()
     assert await answer_to(isolated, new.token()) == "503"
     assert await answer_to(healthy, new.token()) == "200"
-    await settled(healthy)
+    await anyio.wait_all_tasks_blocked()
     clock.shift(2)
     assert await answer_to(isolated, new.token()) == "200"
     clock.shift(2 * DAY)
@@ -183,7 +183,7 @@ async def test_broken_store_costs_two_seconds_a_fetch(clock: Clock, error: Excep
         started_at = anyio.current_time()
         assert await answer_to(provider, signers[0].token()) == "200"
         assert anyio.current_time() - started_at == (0 if error else 2)
-        await settled(provider)
+        await anyio.wait_all_tasks_blocked()
         signers[0] = Signer("new")
     (line,) = [line for line in lines_of(records) if "withdrawn" not in line]
     assert "store" in line and type(error or TimeoutError()).__name__ in line and str(error or "") in line
@@ -218,7 +218,7 @@ async def test_garbage_is_replaced(worker: Worker, store: Store, clock: Clock, s
     other = worker()
     await answer_to(other, bogus())
     assert other.status().key_ids == ("first",)
-    await settled(other)
+    await anyio.wait_all_tasks_blocked()
     (line,) = lines_of(records)
     assert "the store" in line
     assert [json.loads(jwk)["kid"] for jwk in await store.copy()] == ["first"]
@@ -258,7 +258,7 @@ async def test_newer_copy_is_not_replaced(worker: Worker, issuer: Issuer, store:
         await renewed(worker())
         issuer.release.set()
     await until(lambda: answers_at_once(slow, new.token()))
-    await settled(slow)
+    await anyio.wait_all_tasks_blocked()
     assert new.kid in [json.loads(jwk)["kid"] for jwk in await store.copy()]
 
 
@@ -300,7 +300,7 @@ def _answer_with_a_store(pipe: Any, url: str, place: str) -> None:
         provider = RemoteJWKSet(url, timeout=30, store=store)
         while True:
             answer = await answer_to(provider, pipe.recv())
-            await settled(provider)
+            await anyio.wait_all_tasks_blocked()
             pipe.send(answer)
 
     anyio.run(work)
@@ -337,7 +337,7 @@ def test_redis_that_fails_fails_no_request(issuer: Issuer, redis_server: Redis, 
             for _ in range(2):
                 assert await answer_to(provider, issuer.token()) == "200"
                 assert await answer_to(provider, issuer.rotate().token()) == "200"
-                await settled(provider)
+                await anyio.wait_all_tasks_blocked()
                 clock.shift(2 * HOUR)
                 server.send_signal(signal.SIGKILL if what == "killed" else signal.SIGSTOP)
         assert provider.status().failures == 0
