@@ -346,8 +346,7 @@ async def test_clock_that_was_set_back(warm: RemoteJWKSet, issuer: Issuer, clock
 @on_both_libraries
 async def test_byte_order_mark_and_odd_keys_are_skipped(provider: RemoteJWKSet, issuer: Issuer, records: Log) -> None:
     good = issuer.signers[0]
-    odd = [Signer("enc", use="enc").jwk, {"kid": "secret", "kty": "oct", "k": "x"}, {"kty": "EC"}, None, {"kid": 1}]
-    odd += [good.jwk | members for members in ({"kid": 1}, {"alg": 1}, {"issuer": 1}, {"alg": "HS256"})]
+    odd = [Signer("enc", use="enc").jwk, {"kid": "secret", "kty": "oct", "k": "x"}, None, good.jwk | {"kid": 1}]
     issuer.jwks.document = b"\xef\xbb\xbf" + json.dumps({"keys": [*odd, good.jwk | {"use": None}]}).encode()
     for _ in range(3):
         await provider.refresh()
@@ -355,13 +354,8 @@ async def test_byte_order_mark_and_odd_keys_are_skipped(provider: RemoteJWKSet, 
     skipped = {
         "'enc': not for signatures ('use')": logging.DEBUG,
         "'secret': unsupported 'kty'": logging.WARNING,
-        "no key ID: invalid key material": logging.WARNING,
         "no key ID: not a JSON object": logging.WARNING,
-        "no key ID: unsupported 'kty'": logging.WARNING,
         "no key ID: 'kid' is not a string": logging.WARNING,
-        "'first': 'alg' is not a string": logging.WARNING,
-        "'first': 'issuer' is not a string": logging.WARNING,
-        "'first': 'alg' is unsupported or does not fit the key": logging.WARNING,
     }
     assert set(provider.status().skipped) == set(skipped)
     logged = {reason: record.levelno for record in records for reason in skipped if reason in record.getMessage()}
