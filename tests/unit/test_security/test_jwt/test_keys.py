@@ -66,6 +66,7 @@ SELECTION: dict[str, tuple[list[Any], dict[str, Any], bool]] = {
     "the ninth without a name": ([*[jwk(OTHER)] * 8, jwk(RSA)], {}, False),
     "the eighth that fits": ([*[jwk(EC)] * 9, *[jwk(OTHER)] * 7, jwk(RSA)], {}, True),
     "a name that is null": ([jwk(RSA, kid=None)], {"kid": "1"}, True),
+    "one that is a secret": ([jwt.PyJWK({"kty": "oct", "k": "AAAA"}), jwk(RSA)], {}, True),
     "none": ([jwk(EC)], {}, False),
 }
 

@@ -84,6 +84,7 @@ REASONS = {
     "no expiration": Case("missing claim exp", {"exp": None}, "Tokens without a claim"),
     "subject by number": Case("claims do not fit Token", {"sub": 5}),
     "empty subject": Case("claims do not fit Token", {"sub": ""}),
+    "extras by number": Case("malformed", {"extras": 5}),
     "revoked": Case("revoked", {}, "", {"revoked_token_handler": lambda token, connection: True}, "Unauthorized"),
     "no user": Case("no user", {}, "", {"retrieve_user_handler": lambda token, connection: None}, "Unauthorized"),
 }
