@@ -130,6 +130,11 @@ def test_defect_of_a_token_is_told(reason: str, token: str, expected: str, algor
     assert f"refused: {reason}" in description
 
 
+def test_challenge_has_question_marks_for_what_it_cannot_quote(records: list[Any]) -> None:
+    _, description = refusal(backend(KEYS, require_claims=['é"x']), ISSUER.token(), records)
+    assert "missing claim ??x" in description
+
+
 @pytest.mark.parametrize(("cause", "reason"), [(jwt.InvalidIssuerError("x"), "issuer"), (None, "unknown key")])
 def test_provider_tells_the_reason(cause: Exception | None, reason: str, records: list[Any]) -> None:
     def provider(token: Any) -> Any:
