@@ -275,6 +275,12 @@ def test_claims_are_looked_at_when_asked_for() -> None:
     assert UnverifiedToken(unsigned(HEADER, {"iss": 5})).issuer is None
 
 
+def test_header_of_8192_characters_is_read() -> None:
+    room = 8192 * 3 // 4 - len(json.dumps({**HEADER, "x": ""}))
+    token = UnverifiedToken(unsigned({**HEADER, "x": "y" * room}))
+    assert (token.kid, token.encoded.index(".")) == ("k", 8192)
+
+
 def test_padding_may_be_allowed() -> None:
     for signature in ("AA", "AA=="):
         encoded = unsigned(HEADER, signature=signature)
