@@ -243,6 +243,7 @@ HEADERS: list[Any] = [
     *({**HEADER, "crit": ["exp"]}, {**HEADER, "b64": True}, {**HEADER, "zip": "DEF"}),
 ]
 MALFORMED = [
+    *(unsigned(HEADER, signature=foreign * 4 + "AA") for foreign in "+/=! \n"),
     *("", "x", "..", unsigned(HEADER)[:-3], unsigned(HEADER) + ".AA", "=" + unsigned(HEADER)),
     *(unsigned(HEADER, signature=signature) for signature in ("AA=", "AA==", "A A", "é", "AAAAA", "AB", "AAB")),
     *map(unsigned, HEADERS),
