@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
+from redis.asyncio import Redis as AsyncRedis
 
 from litestar import Litestar
 from litestar.security.jwt import RemoteJWKSet
@@ -326,12 +327,13 @@ def test_processes_share_a_store(kind: str, tmp_path: Path, request: pytest.Fixt
         assert _ask_all([restarted], bogus()) == ["503"]
 
 
-@pytest.mark.parametrize("what", ["killed", "hung"])
+@pytest.mark.parametrize("what", ["killed", "hung", "emptied", "garbage"])
 def test_redis_that_fails_fails_no_request(issuer: Issuer, redis_server: Redis, clock: Clock, what: str) -> None:
     place, server = redis_server
 
     async def answer() -> None:
-        store = RedisStore.with_client(place)
+        redis: Any = AsyncRedis.from_url(place)
+        store = RedisStore(redis, handle_client_shutdown=True)
         provider = RemoteJWKSet(issuer.url, timeout=30, store=store)
         async with store:
             for _ in range(2):
@@ -339,7 +341,13 @@ def test_redis_that_fails_fails_no_request(issuer: Issuer, redis_server: Redis, 
                 assert await answer_to(provider, issuer.rotate().token()) == "200"
                 await anyio.wait_all_tasks_blocked()
                 clock.shift(2 * HOUR)
-                server.send_signal(signal.SIGKILL if what == "killed" else signal.SIGSTOP)
+                if what in {"killed", "hung"}:
+                    server.send_signal(signal.SIGKILL if what == "killed" else signal.SIGSTOP)
+                elif what == "emptied":
+                    await store.delete_all()
+                else:
+                    (key,) = await redis.keys()
+                    await redis.set(key, b"garbage")
         assert provider.status().failures == 0
 
     anyio.run(answer)
