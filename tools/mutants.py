@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", choices=[*MODULES, []], metavar="module", help=", ".join(MODULES))
     parser.add_argument("--processes", default="2", help="how many mutants are tried at the same time")
     arguments = parser.parse_args()
-    modules = arguments.modules or list(MODULES)
+    modules: list[str] = arguments.modules or [*MODULES]
     copy_project()
     os.chdir(WORK)
     PytestRunner.run_tests = run_tests  # type: ignore[method-assign]
