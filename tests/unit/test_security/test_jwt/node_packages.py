@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,9 @@ import pytest
 import uvicorn
 
 __all__ = ("installed_package", "listening", "program", "serving")
+
+# What tests put into the environment later, such as a proxy, is not for npm.
+_ENVIRONMENT = dict(os.environ)
 
 
 @contextmanager
@@ -68,7 +72,9 @@ def _install(directory: Path, name: str) -> None:
     action = "ci" if (directory / "package-lock.json").exists() else "install"
     command = [program("npm"), action, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     try:
-        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run(
+            command, cwd=directory, env=_ENVIRONMENT, capture_output=True, text=True, timeout=90, check=False
+        )
     except subprocess.TimeoutExpired:
         pytest.skip(f"npm did not install {name} in time")
     if done.returncode:
