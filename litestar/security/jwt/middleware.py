@@ -190,7 +190,7 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
 
     async def _verify_with(self, provider: KeyProvider, unverified: UnverifiedToken) -> Token:
         """Verify a token with the key that a provider finds. If its signature does not verify, the provider looks again."""
-        audience = self._audience_of(unverified.encoded)
+        audience = self._audience_of(unverified)
         key = await _answer_of(provider, unverified)
         try:
             return self._decode(unverified.encoded, key, unverified.algorithm, audience)
@@ -223,11 +223,11 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
         # AWS load balancers send a bare token, whose segments are padded.
         return UnverifiedToken(encoded_token, allow_padding=self.auth_scheme == "")
 
-    def _audience_of(self, encoded_token: str) -> Any:
+    def _audience_of(self, token: str | UnverifiedToken) -> Any:
         """Check the type of a token (RFC 8725, section 3.11), and return the audiences to accept of the issuer it names."""
         if not self._reads_before_verifying:
             return self.token_audience
-        token = self._unverified(encoded_token)
+        token = token if isinstance(token, UnverifiedToken) else self._unverified(token)
         if self.accepted_types is not None:
             declared = token.header.get("typ")
             if not isinstance(declared, str) or _media_type(declared) not in self.accepted_types:
