@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import sniffio
+from anyio.lowlevel import current_token
 
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.security.jwt.key_providers._fetch import MAX_LIFETIME, FetchError, check_options, fetch_json, label_of
@@ -269,7 +270,7 @@ class RemoteJWKSet:
             await fetch.wait()
         # The issuer may have been asked before it published the key. If so, it has to be asked once more.
         if fetch is None or is_missing():
-            fetch = (self._under_way() if fetch else None) or self._start_for_miss(is_missing)
+            fetch = self._under_way() or self._start_for_miss(is_missing)
             if fetch is not None:
                 await fetch.wait()
         if fetch is not None and not is_missing():
@@ -326,7 +327,7 @@ class RemoteJWKSet:
         """
         loop, ended = _running_loop(), anyio.Event()
         self._fetches[loop] = ended
-        _spawn(loop, self._run, loop, is_needed)
+        _spawn(self._run, loop, is_needed)
         return ended
 
     async def _run(self, loop: object, is_needed: Callable[[], bool]) -> None:
@@ -438,21 +439,20 @@ class RemoteJWKSet:
         self._keep_up()
 
 
-def _running_loop() -> Any:
+def _running_loop() -> object:
     """Return what identifies the event loop that runs now, ``None`` if there is none."""
-    with suppress(sniffio.AsyncLibraryNotFoundError):
-        is_trio = sniffio.current_async_library() == "trio"
-        return import_module("trio").lowlevel.current_trio_token() if is_trio else asyncio.get_running_loop()
+    with suppress(RuntimeError):
+        return current_token()
     return None
 
 
-def _spawn(loop: Any, function: Callable[..., Any], *args: Any) -> object:
+def _spawn(function: Callable[..., Any], *args: Any) -> object:
     """Run a task that belongs to no request: neither its cancellation nor its context variables reach the task.
 
     All that the task awaits has a deadline. Through it, an event loop has the strong reference that it lacks to tasks.
     """
-    if isinstance(loop, asyncio.AbstractEventLoop):
-        return loop.create_task(function(*args), context=Context())
+    if sniffio.current_async_library() == "asyncio":
+        return asyncio.get_running_loop().create_task(function(*args), context=Context())
     return import_module("trio").lowlevel.spawn_system_task(function, *args, context=Context())
 
 
