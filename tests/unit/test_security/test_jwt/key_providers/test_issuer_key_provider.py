@@ -94,6 +94,7 @@ async def test_unknown_issuers_cost_no_request(provider: IssuerKeyProvider, tena
     with pytest.raises(KeyNotFoundException, match="Invalid token") as caught:
         await provider(token)  # type: ignore[misc]
     assert isinstance(caught.value.__cause__, InvalidIssuerError)
+    assert str(caught.value.__cause__) == (" or ".join(provider.issuers) or "what the function accepts")
     assert await provider.look_again(token) is None
     assert tenants.requests == []
 

@@ -445,10 +445,11 @@ async def test_start_waits_for_keys_that_are_required(issuer: Issuer) -> None:
 
 @on_both_libraries
 async def test_miss_that_meets_the_end_of_an_application_is_not_refused(warm: RemoteJWKSet, issuer: Issuer) -> None:
-    issuer.jwks.hangs = True
+    issuer.jwks.status, issuer.jwks.hangs = 500, True
     async with asking(warm, issuer.rotate().token()) as answers:
         async with warm.lifespan(APP):
             await until(lambda: len(issuer.requests) == 2)
+        issuer.release.set()
     assert answers == ["503"]
 
 
