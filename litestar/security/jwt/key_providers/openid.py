@@ -156,7 +156,7 @@ class OpenIDProvider(RemoteJWKSet):
 def _is_name_of_issuer(name: str, token: UnverifiedToken) -> bool:
     """Tell whether a token is of the issuer that has a name, which may have the token's own tenant to be filled in."""
     tenant = token.claims.get("tid")
-    return token.issuer == name.replace(_TENANT, tenant if isinstance(tenant, str) else "")
+    return token.issuer == name.replace(_TENANT, tenant if isinstance(tenant, str) else _TENANT)
 
 
 def _discovery_url(issuer: object, url: str | None, well_known: str) -> str:

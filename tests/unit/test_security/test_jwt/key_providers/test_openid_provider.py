@@ -65,9 +65,10 @@ def test_url_of_the_document_is_made_of_the_issuer(name: str, well_known: Any, u
     ("name", "options", "message"),
     [
         (None, {}, "'issuer' is None"),
+        (1, {}, "'issuer' is 1"),
         ("", {}, "'issuer' is ''"),
         (" https://a.example", {}, "'issuer' is"),
-        (f"{ENTRA}/<tenant>/v2.0", {}, "placeholder"),
+        (f"{ENTRA}/<tenant>/v2.0", {}, "Replace the placeholder"),
         (f"{ENTRA}/{{tenant}}/v2.0", {}, "placeholders"),
         (f"{ENTRA}/{{tenantid}}/v2.0", {}, "'discovery_url'"),
         (f"https://a.example{DISCOVERY}", {}, "Remove the part"),
@@ -76,7 +77,8 @@ def test_url_of_the_document_is_made_of_the_issuer(name: str, well_known: Any, u
         ("http://a.example", {}, "allow_http=True"),
         (A, {"discovery_url": "http://a.example"}, "allow_http=True"),
         (A, {"well_known": "openid"}, "'well_known'"),
-        (A, {"issuer_in_tokens": [None]}, "'issuer_in_tokens'"),
+        (A, {"issuer_in_tokens": [1]}, "'issuer_in_tokens'"),
+        (A, {"issuer_in_tokens": ""}, "'issuer_in_tokens'"),
         (A, {"timeout": -1}, "'timeout'"),
     ],
 )
@@ -109,6 +111,14 @@ async def test_document_that_breaks_the_rules_is_refused(document: Any, reasons:
     assert await answer_to(provider, bogus(iss=A)) == "503"
     assert [reason for reason in reasons if reason not in str(provider.status().last_error)] == []
     assert asked == [A + DISCOVERY]
+
+
+@on_both_libraries
+async def test_keys_may_be_on_plain_http_if_that_is_allowed() -> None:
+    keys, signer = "http://keys.example/", Signer()
+    documents = {A + DISCOVERY: {"issuer": A, "jwks_uri": keys}, keys: jwks_of(signer)}
+    provider = OpenIDProvider(A, allow_http=True, client=client_of(documents.__getitem__))
+    assert await answer_to(provider, signer.token(iss=A)) == "200"
 
 
 @pytest.mark.parametrize("claims", [{}, {"iss": ""}, {"iss": f"{A}/"}, {"iss": 1}])
@@ -205,6 +215,7 @@ SIGNERS = {
         ("shared", {"iss": f"{ENTRA}/a/v2.0", "tid": "b"}, {}, "401"),
         ("shared", {"iss": f"{ENTRA}/a/v2.0"}, {}, "401"),
         ("shared", {"iss": f"{ENTRA}/a/v2.0", "tid": ["a"]}, {}, "401"),
+        ("shared", {"iss": f"{ENTRA}//v2.0"}, {}, "401"),
         ("shared", {"iss": V2, "tid": "{tenantid}"}, {}, "200"),
         ("shared", {"iss": "https://other.example/a/v2.0", "tid": "a"}, {}, "401"),
         # A key verifies only tokens of its own issuer.
