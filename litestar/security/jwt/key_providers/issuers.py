@@ -101,7 +101,7 @@ class IssuerKeyProvider:
         Raises:
             KeyNotFoundException: If the issuer is not one to trust.
         """
-        issuer = token.issuer or ""
+        issuer = token.issuer
         if (provider := self._known(issuer)) is not None:
             return provider(token)
         now = time.time()
@@ -124,7 +124,7 @@ class IssuerKeyProvider:
         Raises:
             KeysUnavailableException: If the issuer cannot be asked now.
         """
-        look_again = getattr(self._known(token.issuer or ""), "look_again", None)
+        look_again = getattr(self._known(token.issuer), "look_again", None)
         return None if look_again is None else await look_again(token)
 
     def status(self) -> dict[str, KeySetStatus]:
@@ -157,7 +157,7 @@ class IssuerKeyProvider:
         """Return itself: Litestar copies the handlers of a controller, and all of them share what was fetched."""
         return self
 
-    def _known(self, issuer: str) -> KeyProvider | None:
+    def _known(self, issuer: Any) -> KeyProvider | None:
         if issuer in self._kept:
             self._kept.move_to_end(issuer)
         return self._kept.get(issuer, self._providers.get(issuer))

@@ -103,7 +103,7 @@ async def test_unknown_issuers_cost_no_request(provider: IssuerKeyProvider, tena
 @on_both_libraries
 async def test_none_is_remembered_for_a_minute(tenants: Tenants, clock: Clock, kind: str) -> None:
     provider = tenants.of(kind)
-    for seconds, times in ((0, 1), (59, 1), (1.001, 2)):
+    for seconds, times in ((0, 1), (59, 1), (1, 2)):
         clock.shift(seconds)
         for _ in range(2):
             assert await answer_to(provider, bogus(iss=C)) == "401"
@@ -161,7 +161,7 @@ async def test_async_function_that_hangs_once_fails_one_request(tenants: Tenants
     async def function(issuer: str) -> Any:
         if hangs and hangs.pop():
             await anyio.sleep_forever()
-        return tenants(issuer)
+        return lambda token: SelectedKeys("EdDSA", (tenants.signers[issuer].key.public_key(),))
 
     provider = IssuerKeyProvider(function)
     started_at = anyio.current_time()

@@ -17,7 +17,7 @@ import pytest
 from redis.asyncio import Redis as AsyncRedis
 
 from litestar import Litestar
-from litestar.security.jwt import RemoteJWKSet
+from litestar.security.jwt import IssuerKeyProvider, RemoteJWKSet
 from litestar.stores.file import FileStore
 from litestar.stores.memory import MemoryStore
 from litestar.stores.redis import RedisStore
@@ -263,13 +263,16 @@ async def test_newer_copy_is_not_replaced(worker: Worker, issuer: Issuer, store:
     assert new.kid in [json.loads(jwk)["kid"] for jwk in await store.copy()]
 
 
+@pytest.mark.parametrize("started", [lambda provider: provider, lambda provider: IssuerKeyProvider({"any": provider})])
 @on_both_libraries
-async def test_name_of_a_store_is_looked_up_at_the_start(worker: Worker, store: Store, records: Log) -> None:
+async def test_name_of_a_store_is_looked_up_at_the_start(
+    worker: Worker, store: Store, records: Log, started: Any
+) -> None:
     provider = worker(store="keys")
     await provider.refresh()
     (line,) = lines_of(records)
     assert "cannot be used: 'keys'" in line
-    async with provider.lifespan(Litestar(stores={"keys": store})):
+    async with started(provider).lifespan(Litestar(stores={"keys": store})):
         await provider.refresh()
         await store.copy()
 
