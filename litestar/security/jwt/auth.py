@@ -266,13 +266,13 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
                 ignores the key provider.
         """
         app_config = super().on_app_init(app_config)
-        if (source := self._key_source()) is not None:
+        if self.key_provider is not None:
             if self.middleware.kwargs.get("key_source") is None:
                 raise ImproperlyConfiguredException(
                     f"The property 'middleware' of {type(self).__name__} ignores 'key_provider'. Take the options from "
                     "'super().middleware.kwargs', or do not override the property."
                 )
-            source.install(app_config)
+            KeySource(self).install(app_config)
         if self.protected_resource is not None:
             app_config.route_handlers.append(create_metadata_handler(self))
         return app_config
@@ -308,7 +308,7 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         further = {
             "accepted_types": self.accepted_types,
             "auth_scheme": self.auth_scheme,
-            "key_source": self._key_source(),
+            "key_source": None if self.key_provider is None else KeySource(self),
             "leeway": self.leeway or None,
             "resource_metadata": None if self.protected_resource is None else metadata_url(self.protected_resource),
         }
@@ -316,9 +316,6 @@ class BaseJWTAuth(Generic[UserType, TokenT], AbstractSecurityConfig[UserType, To
         options |= {"token_audience": self.accepted_audiences, "token_issuer": self.accepted_issuers}
         options |= {name: value for name, value in further.items() if value is not None}
         return DefineMiddleware(self.authentication_middleware_class, **options)
-
-    def _key_source(self) -> KeySource | None:
-        return None if self.key_provider is None else KeySource(self)
 
     def login(
         self,

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
-from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, cast, get_args, runtime_checkable
 
@@ -173,7 +172,7 @@ class VerificationKey:
 class KeySet:
     """Keys, found by their ID."""
 
-    __slots__ = ("_by_kid", "keys")
+    __slots__ = ("_by_kid", "_selected", "keys")
 
     keys: tuple[VerificationKey, ...]
     """The keys, in order."""
@@ -188,6 +187,7 @@ class KeySet:
         self._by_kid: dict[str | None, list[VerificationKey]] = {}
         for key in self.keys:
             self._by_kid.setdefault(key.kid, []).append(key)
+        self._selected: dict[tuple[str | None, str], SelectedKeys] = {}
 
     def select(self, token: UnverifiedToken) -> SelectedKeys:
         """Choose the keys that may verify a token.
@@ -202,12 +202,15 @@ class KeySet:
         Returns:
             At most eight keys, possibly none.
         """
-        algorithm = token.algorithm
-        keys: Sequence[VerificationKey] = self.keys
-        if token.kid is not None:
-            keys = self._by_kid.get(token.kid) or self._by_kid.get(None) or ()
-        fitting = (key.material for key in keys if algorithm in key.algorithms)
-        return SelectedKeys(algorithm, tuple(islice(fitting, _MAX_CANDIDATES)))
+        kid, algorithm = token.kid, token.algorithm
+        selected = self._selected.get((kid, algorithm))
+        if selected is None:
+            keys = self.keys if kid is None else self._by_kid.get(kid) or self._by_kid.get(None) or ()
+            fitting = [key.material for key in keys if algorithm in key.algorithms]
+            selected = SelectedKeys(algorithm, tuple(fitting[:_MAX_CANDIDATES]))
+            if selected.keys and kid in self._by_kid:  # anyone can make up a name
+                self._selected[kid, algorithm] = selected
+        return selected
 
 
 def select(key: Key | None, token: UnverifiedToken) -> SelectedKeys:

@@ -80,6 +80,7 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
         self.algorithm = options["algorithm"]
         self._algorithms = names_of(self.algorithm)
         self.auth_header = options["auth_header"]
+        self._header_name = self.auth_header.lower().encode()
         self.auth_scheme = options.get("auth_scheme")
         self.key_source = options.get("key_source")
         self.leeway = options.get("leeway", 0)
@@ -104,13 +105,12 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
             receive: The function to receive events with.
             send: The function to send events with.
         """
-        if self.key_source is None:
-            return await super().__call__(scope, receive, send)
         app = scope["litestar_app"]
         try:
-            return await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send)
         finally:
-            await self.key_source.close(app, scope)
+            if self.key_source is not None:
+                await self.key_source.close(app, scope)
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         """Find the token of a connection, and authenticate the connection.
@@ -251,9 +251,8 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
     def _token_in_header(self, connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
         """Return what follows the authentication scheme and any number of spaces (RFC 9110, section 11.4)."""
         # This one is looked for, as ``connection.headers`` would parse all of them.
-        wanted = self.auth_header.lower().encode()
-        found = (value for name, value in connection.scope["headers"] if name.lower() == wanted)
-        header = next(found, b"").decode("latin-1")
+        headers = [value for name, value in connection.scope["headers"] if name.lower() == self._header_name]
+        header = headers[0].decode("latin-1") if headers else ""
         if not header or self.auth_scheme == "":
             return header or None
         scheme, _, credentials = header.partition(" ")

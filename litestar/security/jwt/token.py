@@ -63,9 +63,9 @@ class JWTDecodeOptions(TypedDict, total=False):
 
 def _to_seconds(value: datetime) -> datetime:
     """Drop what a NumericDate cannot hold: fractions of a second, and time zones other than UTC."""
-    if value.tzinfo in (UTC, _JUDGED):
-        return value.replace(microsecond=0, tzinfo=UTC)
-    return (value if value.tzinfo is None else value.astimezone(UTC)).replace(microsecond=0)
+    if value.tzinfo is not None:
+        value = value.astimezone(UTC)
+    return value.replace(microsecond=0) if value.microsecond else value
 
 
 @dataclass
@@ -192,8 +192,8 @@ class Token:
             audience = _single_audience(audience)
         try:
             encoded_token, algorithms, keys = _keys_for(encoded_token, secret, algorithms)
-            checks = {"algorithms": algorithms, "audience": audience, "issuer": issuer, "options": options}
-            payload = cls._first_verified(keys, {"encoded_token": encoded_token, **checks})
+            checks: Any = {"algorithms": algorithms, "audience": audience, "issuer": issuer, "options": options}
+            payload = cls._first_verified(keys, encoded_token=encoded_token, **checks)
             return cls._from_payload(payload, is_foreign=isinstance(secret, SelectedKeys))
         except (UnusableKeyError, jwt.InvalidKeyError) as e:
             raise ImproperlyConfiguredException(f"The key to verify tokens with cannot be used: {e}") from e
@@ -201,7 +201,7 @@ class Token:
             raise NotAuthorizedException("Invalid token") from e
 
     @classmethod
-    def _first_verified(cls, keys: Sequence[Any], arguments: dict[str, Any]) -> Any:
+    def _first_verified(cls, keys: Sequence[Any], **arguments: Any) -> Any:
         """Return the claims of a token, if one of some keys verifies it."""
         for key in keys[:-1]:
             with suppress(jwt.InvalidSignatureError):

@@ -196,9 +196,7 @@ class RemoteJWKSet:
         Raises:
             KeysUnavailableException: If the issuer cannot be asked now.
         """
-        with suppress(KeyNotFoundException):
-            return await self._search(token, self._select(token))
-        return None
+        return await self._other_keys(token, self._select(token))
 
     async def refresh(self) -> None:
         """Fetch the keys now, or wait for the fetch that is under way.
@@ -258,12 +256,16 @@ class RemoteJWKSet:
     def _select(self, token: UnverifiedToken) -> SelectedKeys:
         return self._keys.select(token)
 
-    async def _search(self, token: UnverifiedToken, tried: SelectedKeys) -> SelectedKeys:
+    async def _search(self, token: UnverifiedToken, found: SelectedKeys) -> SelectedKeys:
+        if (keys := await self._other_keys(token, found)) is None:
+            raise KeyNotFoundException("Invalid token")
+        return keys
+
+    async def _other_keys(self, token: UnverifiedToken, tried: SelectedKeys) -> SelectedKeys | None:
         """Wait for a fetch that can find other keys than those that were tried."""
 
         def is_missing() -> bool:
-            found = self._select(token)
-            return not found.keys or found == tried
+            return self._select(token).keys in ((), tried.keys)
 
         self._counts["misses"] += 1
         if (fetch := self._under_way()) is not None:
@@ -277,7 +279,7 @@ class RemoteJWKSet:
             return self._select(token)
         if self._failures_in_a_row or not self._keys.keys:
             raise self._unavailable()  # nobody can tell whether there is such a key
-        raise KeyNotFoundException("Invalid token")
+        return None
 
     def _unavailable(self) -> KeysUnavailableException:
         retry_after = self._retry_at - time.time() if self._is_cooling_down() else 1
@@ -317,7 +319,7 @@ class RemoteJWKSet:
     # One fetch
 
     def _under_way(self) -> anyio.Event | None:
-        return self._fetches.get(_running_loop())
+        return self._fetches.get(_running_loop()) if self._fetches else None
 
     def _start(self, is_needed: Callable[[], bool]) -> anyio.Event:
         """Fetch in a task of its own, so that no cancelled request ends it.
@@ -394,9 +396,8 @@ class RemoteJWKSet:
         newest = max(answer.values(), key=lambda known: known.asked_at)
         if newest.asked_at < self._asked_at <= time.time():
             return  # another event loop has asked later
-        before = {
-            text: k._replace(asked_at=min(k.asked_at, newest.asked_at - 0.001)) for text, k in self._known.items()
-        }
+        earlier = newest.asked_at - 0.001
+        before = {text: old._replace(asked_at=min(old.asked_at, earlier)) for text, old in self._known.items()}
         self._known = {**before, **answer}
         _, self._asked_at, self._fresh_until = newest
         self._due_at = self._asked_at + (self._fresh_until - self._asked_at) * uniform(_EARLIEST, _LATEST)  # noqa: S311

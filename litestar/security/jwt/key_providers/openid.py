@@ -147,10 +147,10 @@ class OpenIDProvider(RemoteJWKSet):
 
         Tenants of Microsoft Entra ID share their keys with issuers that anybody can get tokens from.
         """
-        keys = self._keys
-        if token.issuer not in self._names and any(key.issuer for key in keys.keys):
-            keys = KeySet(key for key in keys.keys if key.issuer is None or _is_name_of_issuer(key.issuer, token))
-        return keys.select(token)
+        if token.issuer in self._names or not any(key.issuer for key in self._keys.keys):
+            return super()._select(token)
+        named = [key for key in self._keys.keys if key.kid == token.kid or None in (key.kid, token.kid)]
+        return KeySet(key for key in named if key.issuer is None or _is_name_of_issuer(key.issuer, token)).select(token)
 
 
 def _is_name_of_issuer(name: str, token: UnverifiedToken) -> bool:
