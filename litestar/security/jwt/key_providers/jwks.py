@@ -282,7 +282,7 @@ class RemoteJWKSet:
         return None
 
     def _unavailable(self) -> KeysUnavailableException:
-        retry_after = self._retry_at - time.time() if self._is_cooling_down() else 1
+        retry_after = self._retry_at - time.time()
         return KeysUnavailableException("Keys to verify tokens with are unavailable", retry_after=retry_after)
 
     # When to fetch

@@ -20,7 +20,7 @@ from litestar.security.jwt import KeyNotFoundException, KeysUnavailableException
 from tests.unit.test_security.test_jwt.backends import on_both_libraries
 
 from .asking import APP, Log, answer_to, answers_at_once, ask, asking, forked, leave_in_the_middle, lines_of, until
-from .issuer_server import DAY, HOUR, START, Clock, Issuer, Signer, at, bogus, client_of, jwks_of
+from .issuer_server import DAY, HOUR, START, STRANGER, Clock, Issuer, Signer, at, bogus, client_of, jwks_of
 
 
 @pytest.fixture
@@ -246,16 +246,35 @@ async def test_failed_fetch_is_repeated_later_and_later(provider: RemoteJWKSet, 
     issuer.jwks.status = 503
     for delay in (1, 2, 4, 8, 16, 30, 30):
         asked = len(issuer.requests)
-        assert await answer_to(provider, issuer.token()) == "503"
-        clock.shift(0.74 * delay)
         with pytest.raises(KeysUnavailableException) as caught:
             await ask(provider, issuer.token())
-        assert caught.value.headers and 1 <= int(caught.value.headers["Retry-After"]) <= delay
+        assert caught.value.detail == "Keys to verify tokens with are unavailable"
+        assert caught.value.headers and 0.75 * delay <= int(caught.value.headers["Retry-After"]) <= delay
+        clock.shift(0.74 * delay)
+        assert await answer_to(provider, issuer.token()) == "503"
         assert len(issuer.requests) == asked + 1
         clock.shift(0.26 * delay + 0.001)
     issuer.jwks.status = 200
     assert await answer_to(provider, issuer.token()) == "200"
     assert provider.status().last_error is None
+
+
+@pytest.mark.parametrize(("document", "seconds"), [(jwks_of(STRANGER), 0.8 * 600), ([], 0.9), (None, 0.9)])
+@on_both_libraries
+async def test_fleet_does_not_ask_at_once(clock: Clock, document: Any, seconds: float) -> None:
+    asked: list[str] = []
+
+    def document_at(url: str) -> Any:
+        asked.append(url)
+        return document if document is not None else 1 / 0
+
+    fleet = [RemoteJWKSet("https://issuer.test/keys", client=client_of(document_at)) for _ in range(100)]
+    for shift in (0, seconds):
+        clock.shift(shift)
+        for provider in fleet:
+            await answer_to(provider, STRANGER.token())
+        await anyio.wait_all_tasks_blocked()
+    assert 100 < len(asked) < 200
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("10", 10), ("100000", 30), ("0", 1), ("soon", 1)])
@@ -459,6 +478,6 @@ async def test_status_and_identity(warm: RemoteJWKSet, issuer: Issuer) -> None:
     issuer.jwks.status = 500
     assert await answer_to(warm, bogus()) == "503"
     status = warm.status()
-    assert (status.url, status.issuer) == (issuer.url, None)
+    assert (status.url, status.issuer, status.last_error) == (issuer.url, None, "status 500")
     assert (status.fetches, status.failures, status.misses) == (3, 1, 2)
     assert deepcopy([warm]) == [warm]

@@ -231,17 +231,21 @@ async def test_secrets_are_neither_stored_nor_taken(worker: Worker, issuer: Issu
     await renewed(worker())
     ((jwk, times),) = (await store.copy()).items()
     assert json.loads(jwk).keys() == {"kid", "kty", "crv", "x"}
-    await store.set(store.key, _copy('{"kty": "oct", "kid": "first", "k": "c2VjcmV0"}', *times))
+    await store.set(store.key, json.dumps({'{"kty": "oct", "kid": "secret", "k": "c2VjcmV0"}': times, jwk: times}))
     other = worker()
     assert await answer_to(other, issuer.token()) == "200"
-    assert other.status().fetches == 1
+    assert (other.status().fetches, other.status().key_ids) == (0, ("first",))
 
 
+@pytest.mark.parametrize("lifetime", [1, DAY, 2 * DAY])
 @on_both_libraries
-async def test_copy_of_a_worker_whose_clock_is_ahead(worker: Worker, issuer: Issuer, clock: Clock) -> None:
-    await renewed(worker())
-    clock.shift(-30)
-    other = worker()
+async def test_copy_of_a_worker_whose_clock_is_ahead(
+    worker: Worker, issuer: Issuer, store: Store, clock: Clock, lifetime: float
+) -> None:
+    await renewed(worker(lifetime=lifetime))
+    await store.set(store.key, (await store.get(store.key) or b"").ljust(1024 * 1024))
+    clock.shift(-60)
+    other = worker(lifetime=lifetime)
     assert [await answer_to(other, issuer.token()) for _ in range(3)] == ["200"] * 3
     assert (other.status().fetches, len(issuer.requests)) == (0, 1)
 
