@@ -168,7 +168,7 @@ def url_problem(url: object, *, allow_http: bool) -> str | None:
 def is_loopback(url: str) -> bool:
     """Tell whether a URL is on this machine."""
     try:
-        host = urlsplit(url).hostname or ""
+        host = str(urlsplit(url).hostname)
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False

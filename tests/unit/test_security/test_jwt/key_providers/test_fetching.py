@@ -114,6 +114,7 @@ async def test_header_fields_are_sent(issuer: Issuer) -> None:
     await RemoteJWKSet(issuer.url, timeout=30, headers={"X-Api-Key": "abc", "Accept-Encoding": "br"}).refresh()
     (sent,) = issuer.headers
     assert (sent["x-api-key"], sent["accept-encoding"]) == ("abc", "identity")
+    assert sent["accept"] == "application/jwk-set+json, application/json"
 
 
 # Clients
