@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging"), pytest.mar
 def build_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the build requires, the base among it."""
     target = tmp_path_factory.mktemp("env")
-    command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(target)]
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", "--target", str(target)]
     result = subprocess.run([*command, *PROJECT["build-system"]["requires"]], capture_output=True, text=True)
     if result.returncode:
         pytest.skip(f"The requirements of the build cannot be installed: {result.stderr[-500:]}")

@@ -101,16 +101,19 @@ JWTAuth[str](retrieve_user_handler=find, key_provider=Provide(make), accepted_au
 Token.decode("token", secret="key", algorithm="RS256", leeway=5)
 """
 COMMANDS = {
-    "mypy": ("--strict", "--disable-error-code=empty-body", "--config-file=", "--cache-dir=cache", "."),
+    "mypy": ("--strict", "--disable-error-code=empty-body", "--config-file=", "."),
     "pyright": ("--pythonpath", sys.executable),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("checker", COMMANDS)
-def test_type_checker_reports_mistakes_and_nothing_else(checker: str, tmp_path: Path) -> None:
+def test_type_checker_reports_mistakes_and_nothing_else(
+    checker: str, tmp_path: Path, cache: pytest.Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if find_spec(checker) is None:
         pytest.skip(f"{checker} is not installed")
+    monkeypatch.setenv("MYPY_CACHE_DIR", str(cache.mkdir("types")))
     texts = {"mistakes.py": MISTAKES, "correct.py": CORRECT}
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
