@@ -99,6 +99,11 @@ class Issuer:
         self._server.shutdown()
         self._server.server_close()
 
+    def speak_tls(self) -> None:
+        context = self.authority.context_for("localhost")
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = self.url.replace("http://127.0.0.1", "https://localhost")
+
     def publish(self, *signers: Signer) -> None:
         self.signers = signers
         self.jwks.document = jwks_of(*signers)

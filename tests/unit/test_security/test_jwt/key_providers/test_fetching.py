@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 import socket
 import sys
 import warnings
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +25,7 @@ from tests.unit.test_security.test_jwt.backends import on_both_libraries
 from .asking import APP, Log, answer_to, answers_at_once, lines_of
 from .authority import Authority
 from .event_loops import without_waiting
-from .issuer_server import Clock, Issuer, bogus, client_of
+from .issuer_server import STRANGER, Clock, Issuer, bogus, client_of, jwks_of
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,19 @@ async def test_bad_answer_never_replaces_good_keys(issuer: Issuer, clock: Clock,
         await provider.refresh()
     assert answers_at_once(provider, token)
     assert (provider.status().usable, provider.status().failures) == (True, failures + 1)
+
+
+@on_both_libraries
+async def test_answer_that_goes_on_at_the_largest_size_is_too_large() -> None:
+    async def content() -> AsyncIterator[bytes]:
+        yield json.dumps(jwks_of(STRANGER)).encode().ljust(512 * 1024)
+        await anyio.sleep(0)
+        yield b" "
+
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, content=content()))
+    async with httpx2.AsyncClient(transport=transport) as client:
+        provider = RemoteJWKSet("https://issuer.test/keys", client=client)
+        assert await answer_to(provider, STRANGER.token()) == "503"
 
 
 @pytest.mark.parametrize(("options", "seconds"), [({}, 5), ({"timeout": 0.1}, 0.1)])
@@ -128,6 +143,7 @@ async def test_clients_of_the_application_are_used_and_not_closed(issuer: Issuer
         async with provider.lifespan(APP):
             assert await answer_to(provider, issuer.token()) == "200"
         assert not client.is_closed
+        issuer.answers["/elsewhere"] = replace(issuer.jwks)
         issuer.jwks.status, issuer.jwks.headers = 302, {"Location": "/elsewhere"}
         with pytest.raises(KeysUnavailableException):
             await provider.refresh()
@@ -176,9 +192,26 @@ async def test_loopback_is_never_reached_through_a_proxy(issuer: Issuer, monkeyp
 
 
 @on_both_libraries
-async def test_proxy_and_ca_file_of_the_environment_are_used_and_a_renewed_file_is_read(
-    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+async def test_ca_file_of_the_environment_is_for_loopback_too(
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    issuer.speak_tls()
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(issuer.authority.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
+    assert await answer_to(RemoteJWKSet(issuer.url, timeout=30), issuer.token()) == "200"
+
+
+@pytest.mark.parametrize("used", ["httpx2", "httpx"])
+@on_both_libraries
+async def test_proxy_and_ca_file_of_the_environment_are_used_and_a_renewed_file_is_read(
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, used: str
+) -> None:
+    if used == "httpx":
+        monkeypatch.setitem(sys.modules, "httpx2", None)
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(issuer.authority.pem)
+    monkeypatch.setattr("certifi.where", lambda: str(bundle))  # the file of the environment takes its place
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, issuer.issuer)
     ca_file = tmp_path / "ca.pem"
