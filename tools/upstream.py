@@ -16,9 +16,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -598,12 +598,15 @@ def dotted(module: str) -> str:
     return f"{DOTTED}.{module.replace('/', '.')}".removesuffix(".__init__")
 
 
-def imports(name: str, text: str) -> Iterator[tuple[str, list[str]]]:
+@cache
+def imports(name: str, text: str) -> list[tuple[str, list[str]]]:
     """List the modules that a file imports from, with the names."""
+    found = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module:
             package = name.split("/")[: -node.level] if node.level else []
-            yield ".".join([*package, node.module]), [alias.name for alias in node.names]
+            found.append((".".join([*package, node.module]), [alias.name for alias in node.names]))
+    return found
 
 
 def check_import(tree: Path, name: str, module: str, names: list[str]) -> None:
@@ -613,10 +616,14 @@ def check_import(tree: Path, name: str, module: str, names: list[str]) -> None:
     path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
     if not path.exists():
         raise RefusedError(f"{name} imports {module}, which is not there")
-    bound = {word for node in ast.walk(ast.parse(path.read_text())) for word in bound_by(node)}
-    for missing in set(names) - bound:
+    for missing in set(names) - bound_in(path.read_text()):
         if not (folder / f"{missing}.py").exists():
             raise RefusedError(f"{name} imports {missing!r} from {module}, which does not have it")
+
+
+@cache
+def bound_in(text: str) -> set[str]:
+    return {word for node in ast.walk(ast.parse(text)) for word in bound_by(node)}
 
 
 def bound_by(node: ast.AST) -> list[str]:
@@ -746,9 +753,8 @@ def check_checkout(tree: Path) -> None:
             raise RefusedError(f"There is a branch {branch.name!r} already. Delete it")
 
 
-def place(tree: Path, plan: Plan) -> None:
-    """Write the files of a branch. Of Litestar's own, only the package's are replaced."""
-    before = Plan(plan.number - 1, plan.version).files if plan.number > 1 else ()
+def place(tree: Path, plan: Plan, before: Collection[str]) -> None:
+    """Write the files of a branch, which may replace those of the one before and, of Litestar's own, the package's."""
     for name, text in plan.files.items():
         target = tree / name
         is_known = name in before
@@ -773,13 +779,15 @@ def make_branches(tree: Path) -> str:
     former = git(tree, "branch", "--show-current")
     version = ".".join(settings(tree)["project"]["version"].split(".")[:2])
     made: list[str] = []
+    before: Collection[str] = ()
     locked = ""
     try:
         for number, branch in enumerate(STACK, 1):
             plan = Plan(number, version)
             git(tree, "switch", "-q", "-c", branch.name)
             made.append(branch.name)
-            place(tree, plan)
+            place(tree, plan, before)
+            before = plan.files
             extend_project(tree, number)
             extend_docs(tree, number)
             plan.check(tree)
