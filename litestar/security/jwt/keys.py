@@ -537,7 +537,7 @@ def identified(key: PrivateKey, kid: str | None, algorithm: str) -> jwt.PyJWK:
         A JWK that signs.
     """
     members: dict[str, Any] = jwt.get_algorithm_by_name(algorithm).to_jwk(key, as_dict=True)
-    return jwt.PyJWK({**members, "kid": kid or thumbprint(members), "alg": algorithm, "key_ops": ["sign"]})
+    return jwt.PyJWK({**members, "kid": kid or thumbprint(members)}, algorithm)
 
 
 def public_jwk(key: PublicKey | PrivateKey) -> dict[str, Any]:
@@ -557,5 +557,5 @@ def thumbprint(jwk: Mapping[str, Any]) -> str:
         The thumbprint in base64url, fit to be a key ID.
     """
     required = {name: jwk[name] for name in _PUBLIC_MEMBERS[jwk["kty"]]}
-    digest = sha256(json.dumps(required, separators=(",", ":"), sort_keys=True).encode()).digest()
+    digest = sha256(json.dumps(required, separators=(",", ":")).encode()).digest()
     return urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -157,6 +157,12 @@ def test_several_algorithms_are_accepted() -> None:
     assert statuses(backend(KEYS), ISSUER.token(), OTHER.token()) == [200, 200]
 
 
+def test_set_of_an_issuer_may_have_keys_for_other_purposes() -> None:
+    keys = jwt.PyJWKSet.from_dict({"keys": [{**OTHER.jwk, "use": "enc"}, OTHER.jwk, ISSUER.jwk]})
+    for algorithm, expected in (("RS256", [200, 401]), (None, [200, 200])):
+        assert statuses(backend(keys, algorithm=algorithm), ISSUER.token(), OTHER.token()) == expected
+
+
 @pytest.mark.parametrize("algorithm", PRIVATE_KEYS)
 def test_algorithm_follows_from_the_key(algorithm: str) -> None:
     issuer, hmac = Issuer("https://c.test", algorithm), jwt.encode(CLAIMS, SECRET, "HS256")
@@ -206,11 +212,11 @@ def test_provider_is_asked_once_more(first: Any, second: Any, claims: Any, statu
 
 
 @each_kind
-@pytest.mark.parametrize("algorithm", ["RS256", "ES384", "EdDSA"])
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES384", "EdDSA"])
 def test_private_key_issues_tokens_that_name_it_by_its_thumbprint(algorithm: str, kind: Any) -> None:
     key = PRIVATE_KEYS[algorithm]
     for secret in (key, private_pem(key), [key, FORGER.private_key]):
-        auth = own_backend(kind, token_secret=secret)
+        auth = own_backend(kind, token_secret=secret, algorithm={"PS256": "PS256"}.get(algorithm))
         token = auth.create_token("ann", token_issuer="me", token_audience="all", token_extras={"role": "admin"})
         header = jwt.get_unverified_header(token)
         assert (header["alg"], len(header["kid"])) == (algorithm, 43)
