@@ -226,14 +226,12 @@ def select(key: Key | None, token: UnverifiedToken) -> SelectedKeys:
     Raises:
         UnusableKeyError: If a key cannot be used with any token.
     """
-    if key is None or (isinstance(key, SelectedKeys) and key.algorithm != token.algorithm):
-        return SelectedKeys(token.algorithm, ())
-    if isinstance(key, SelectedKeys):
+    if isinstance(key, SelectedKeys) and key.algorithm == token.algorithm:
         return key
+    several: Any = () if key is None or isinstance(key, SelectedKeys) else single_keys(key)
     if token.algorithm in ASYMMETRIC_ALGORITHMS:
-        return KeySet(usable_keys(key)).select(token)
-    secrets: Sequence[Any] = single_keys(key)
-    return SelectedKeys(token.algorithm, tuple(secrets[:_MAX_CANDIDATES]))
+        return KeySet(usable_keys(several)).select(token)
+    return SelectedKeys(token.algorithm, tuple(several[:_MAX_CANDIDATES]))
 
 
 def usable_keys(key: Key) -> list[VerificationKey]:

@@ -135,7 +135,7 @@ class Token:
             )
             return verified["payload"]
         except _MALFORMED as e:
-            raise jwt.DecodeError("Malformed claims") from e
+            raise jwt.DecodeError("Malformed token") from e
 
     @classmethod
     def decode(

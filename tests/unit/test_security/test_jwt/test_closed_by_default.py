@@ -210,7 +210,7 @@ DEFECTS: list[tuple[dict[str, Any], str]] = [
     ({"strict_audience": True, "accepted_audiences": []}, "strict_audience"),
     ({"key_provider": Container}, "an instance instead of a class"),
     ({"key_provider": 5}, "int"),
-    ({"key_provider": []}, "key_provider"),
+    *(({"key_provider": given}, "not list") for given in ([], [5], [KEY, 5])),
     ({"key_provider": {"keys": [ISSUER.jwk]}}, "dict"),
     ({"key_provider": lambda: KEY}, "wrap it in 'Provide'"),
     ({"key_provider": lambda state, request: KEY}, "wrap it in 'Provide'"),

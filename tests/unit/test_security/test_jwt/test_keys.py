@@ -10,12 +10,12 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, PublicFormat
 from jwt.algorithms import RSAAlgorithm
 
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt import Key, Token
-from litestar.security.jwt.keys import UnusableKeyError, VerificationKey, public_jwk
+from litestar.security.jwt.keys import KeySet, UnusableKeyError, VerificationKey, public_jwk
 
 from .backends import CLAIMS, FORGER, PRIVATE_KEYS, backend, base64url, pem, private_pem
 
@@ -47,6 +47,7 @@ def test_key_verifies_in_every_form_with_every_algorithm(name: str) -> None:
     several = (OTHER.public_key(), PRIVATE_KEYS["ES384"].public_key(), public)
     forms: list[Any] = [public, key, pem(key), pem(key).decode(), private_pem(key), jwk(key, algorithm), several]
     forms.append(jwt.PyJWKSet.from_dict({"keys": [{**public_jwk(key), "alg": algorithm}]}))
+    forms.append(KeySet([VerificationKey.from_jwk(public_jwk(key))]).select)
     if name not in {"ES256K", "EdDSA with Ed448"}:  # OpenSSH has no such keys
         forms.append(public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
     token = signed(key, algorithm)
@@ -68,6 +69,7 @@ SELECTION: dict[str, tuple[list[Any], dict[str, Any], bool]] = {
     "the ninth without a name": ([*[jwk(OTHER)] * 8, jwk(RSA)], {}, False),
     "the eighth that fits": ([*[jwk(EC)] * 9, *[jwk(OTHER)] * 7, jwk(RSA)], {}, True),
     "a name that is null": ([jwk(RSA, kid=None)], {"kid": "1"}, True),
+    "a name that is no string": ([jwk(RSA, kid=[1])], {"kid": "1"}, True),
     "one that is a secret": ([jwt.PyJWK({"kty": "oct", "k": "AAAA"}), jwk(RSA)], {}, True),
     "none": ([jwk(EC)], {}, False),
 }
@@ -174,6 +176,7 @@ UNUSABLE: dict[str, Any] = {
     "no key": "not a key",
     "bytes": b"\xff",
     "no PEM": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+    "encrypted": RSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")),
     "DSA": pem(dsa.generate_private_key(1024)),
     "an unknown kind": UNKNOWN_KIND,
     "an unknown kind in base64": b64encode(UNKNOWN_KIND).decode(),

@@ -117,6 +117,19 @@ def test_only_a_token_that_could_be_valid_is_made(fields: dict[str, Any], messag
         assert Token(**{"sub": "ann", "exp": in_an_hour(), **fields}).sub == "ann"
 
 
+def test_cause_of_a_refusal_says_what_is_wrong() -> None:
+    for encoded, key, algorithm, cause in (
+        ("\ud800", SECRET, "HS256", "Malformed token"),
+        (signed(claims(exp=1e300)), PUBLIC, "RS256", "'exp' or 'iat' is not a time"),
+        (signed(claims(extras=5)), PUBLIC, "RS256", "'extras' is not an object"),
+        (signed(claims(sub=None)), PUBLIC, "RS256", 'Token is missing the "sub" claim'),
+        (signed(claims()), PUBLIC, "PS256", "Algorithm not accepted"),
+    ):
+        with pytest.raises(NotAuthorizedException, match=r": Invalid token$") as raised:
+            Token.decode(encoded, key, algorithm)
+        assert str(raised.value.__cause__) == cause
+
+
 def test_token_made_while_another_is_decoded_is_judged() -> None:
     class Nested(Token):
         def __post_init__(self) -> None:
