@@ -83,7 +83,7 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
         self._header_name = self.auth_header.lower().encode()
         self.auth_scheme = options.get("auth_scheme")
         self.key_source = options.get("key_source")
-        self.leeway = options.get("leeway", 0)
+        self.leeway = options.get("leeway")
         self.require_claims = options.get("require_claims")
         self.resource_metadata = options.get("resource_metadata")
         self.retrieve_user_handler = options["retrieve_user_handler"]

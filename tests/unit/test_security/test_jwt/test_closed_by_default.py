@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.utils import base64url_encode
 
-from litestar import Request, asgi, get
+from litestar import Request, Response, asgi, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import ImproperlyConfiguredException
@@ -327,7 +327,10 @@ def test_truth_value_of_a_function_decides_nothing() -> None:
 @pytest.mark.parametrize("option", ["retrieve_user_handler", "revoked_token_handler"])
 def test_coroutine_of_a_function_that_is_not_asynchronous_is_no_answer(option: str) -> None:
     auth = backend(KEY, **{option: lambda token, connection: later(None)("")})
-    assert statuses(auth, ISSUER.token()) == [500]
+    shown: Any = {ImproperlyConfiguredException: lambda _, error: Response(error.detail, status_code=500)}
+    with TestClient(app_of(auth, exception_handlers=shown)) as client:
+        answer = client.get("/", headers=ISSUER.auth_header())
+    assert (answer.status_code, answer.text) == (500, "A handler returned a coroutine. Declare it with 'async def'.")
 
 
 def keys_by_request(request: Request[Any, Any, Any]) -> Any:
@@ -366,18 +369,36 @@ def test_provider_cannot_change_the_header_of_a_token() -> None:
     assert seen == [("other", [1]), ("other", [1])]
 
 
-def test_backend_whose_middleware_ignores_the_provider_is_refused() -> None:
-    class Released(JWTAuth[str, Token]):
-        @property
-        def middleware(self) -> DefineMiddleware:
-            names = "algorithm auth_header exclude exclude_opt_key exclude_http_methods retrieve_user_handler scopes"
-            options = {name: getattr(self, name) for name in (*names.split(), "token_secret", "token_cls")}
-            return DefineMiddleware(self.authentication_middleware_class, **options)
+class Brief(JWTAuth[str, Token]):
+    """A backend whose middleware is given the options that it needs, and no others."""
 
-    auth = Released(retrieve_user_handler=retrieve_user, key_provider=KEY, accepted_audiences=[])
-    with pytest.raises(ImproperlyConfiguredException, match="'middleware' of Released ignores 'key_provider'"):
+    @property
+    def middleware(self) -> DefineMiddleware:
+        names = "algorithm auth_header exclude exclude_opt_key exclude_http_methods retrieve_user_handler scopes"
+        options = {name: getattr(self, name) for name in (*names.split(), "token_secret", "token_cls")}
+        return DefineMiddleware(self.authentication_middleware_class, **options)
+
+
+def test_backend_whose_middleware_ignores_the_provider_is_refused() -> None:
+    auth = Brief(retrieve_user_handler=retrieve_user, key_provider=KEY, accepted_audiences=[])
+    with pytest.raises(ImproperlyConfiguredException, match="'middleware' of Brief ignores 'key_provider'"):
         app_of(auth)
-    assert statuses(own_backend(Released), with_secret(ISSUER.token())) == [200]
+
+
+def test_option_that_a_middleware_is_not_given_has_its_default() -> None:
+    seen: list[Any] = []
+
+    class Recording(Token):
+        @classmethod
+        def decode(cls, **arguments: Any) -> Any:  # type: ignore[override]
+            seen.append(arguments)
+            return super().decode(**arguments)
+
+    token = with_secret(ISSUER.token())
+    assert statuses(own_backend(Brief, token_cls=Recording), token) == [200]
+    nothings = dict.fromkeys(("audience", "issuer", "require_claims"))
+    rest = {"verify_exp": True, "verify_nbf": True, "strict_audience": False}
+    assert seen == [{"encoded_token": token, "secret": SECRET, "algorithm": "HS256", **nothings, **rest}]
 
 
 def test_override_of_decode_payload_may_find_a_token_improperly_configured() -> None:

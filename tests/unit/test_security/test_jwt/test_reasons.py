@@ -261,5 +261,5 @@ def test_key_that_cannot_be_used_is_logged_as_an_error_of_the_application(record
         assert client.get("/", headers=ISSUER.auth_header("canary")).status_code == 500
     (record,) = records
     assert record.levelname == "ERROR"
-    assert "cannot be used" in record.getMessage()
+    assert re.match("The application cannot verify tokens: .* cannot be used: it is not a PEM", record.getMessage())
     assert "canary" not in record.getMessage()

@@ -108,8 +108,8 @@ def test_middleware_may_list_the_options_it_knows() -> None:
 
     auth = own_backend(authentication_middleware_class=Middleware)
     assert statuses(auth, auth.create_token("ann"), "x") == [200, 401]
-    misspelt: Any = {"app": whoami, "tokn_cls": Token}
-    with pytest.raises(TypeError, match="tokn_cls"):
+    misspelt: Any = {"app": whoami, "tokn_cls": Token, "scops": None}
+    with pytest.raises(TypeError, match=r"^JWTAuthenticationMiddleware got unexpected .* arguments: scops, tokn_cls$"):
         JWTAuthenticationMiddleware(**misspelt)
 
 
