@@ -196,7 +196,7 @@ class _Made:
             async with self._lock:
                 if graph.identity in self.providers:
                     return self.providers[graph.identity][0]
-                values = _of_connection(app, scope) if scope and graph.needs_connection else {}
+                values = _of_connection(app, scope) if scope else {}
                 provider = await graph.resolve({"state": app.state, **values}, self.cleanup)
                 self.providers[graph.identity] = provider, graph
         return self.providers[graph.identity][0]

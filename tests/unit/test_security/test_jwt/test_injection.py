@@ -63,13 +63,15 @@ def accepted(app: Litestar, *paths: str) -> list[list[str]]:
 def test_tenant_comes_from_a_settings_dependency_of_the_layer() -> None:
     calls: list[str] = []
 
-    async def keys(settings: NamedDependency[dict[str, str]]) -> KeyProvider:
+    async def keys(
+        settings: NamedDependency[dict[str, str]], tenants: NamedDependency[dict[str, KeyProvider]]
+    ) -> KeyProvider:
         calls.append(settings["tenant"])
-        return TENANTS[settings["tenant"]]
+        return tenants[settings["tenant"]]
 
     settings = [{"settings": provide({"tenant": tenant})} for tenant in ("alpha", "beta")]
     router = Router("/router", route_handlers=[at("/"), at("/2")], dependencies=settings[1])
-    app = app_of(backend(Provide(keys)), whoami, router, dependencies=settings[0])
+    app = app_of(backend(Provide(keys)), whoami, router, dependencies={**settings[0], "tenants": provide(TENANTS)})
     assert accepted(app, "/", "/router", "/router/2") == [["alpha"], ["beta"], ["beta"]]
     assert sorted(calls) == ["alpha", "beta"]
 
@@ -131,10 +133,12 @@ def _by_cookie(tenant: Annotated[str, CookieParameter(name="tenant")]) -> Any: .
 def _by_data(data: JSONBody[dict[str, str]]) -> Any: ...
 def _by_body(body: bytes) -> Any: ...
 def _by_data_if_any(data: JSONBody[Any] = None) -> Any: ...
+def _by_body_if_any(body: bytes = b"") -> Any: ...
 def _by_reserved_name(request_encoding: str) -> Any: ...
 
 
-REFUSED = [_by_mere_name, _by_query, _by_header, _by_cookie, _by_data, _by_body, _by_data_if_any, _by_reserved_name]
+REFUSED = [_by_mere_name, _by_query, _by_header, _by_cookie, _by_data, _by_body, _by_data_if_any, _by_body_if_any]
+REFUSED += [_by_reserved_name]
 
 
 @pytest.mark.parametrize("factory", REFUSED)
@@ -161,7 +165,7 @@ def test_nobody_replaces_a_default_value_by_a_request() -> None:
         assert (args, kwargs) == ((), {})
         return tenant
 
-    def keys(settings: NamedDependency[str], timeout: float = 5) -> KeyProvider:
+    def keys(timeout: float = 5, *, settings: NamedDependency[str]) -> KeyProvider:
         assert timeout == 5
         return TENANTS[settings]
 
@@ -249,13 +253,13 @@ FAILURES: list[tuple[Exception, int]] = [
 def test_failing_factory_is_called_again(error: Any, expected: int, per_connection: bool, records: list[Any]) -> None:
     faults = [error] * 3
 
-    async def keys_of_app() -> KeyProvider:
+    async def keys_of_app(state: State) -> KeyProvider:
         if faults:
             raise faults.pop()
         return ALPHA.key_provider
 
     async def keys_of_request(request: Request[Any, Any, Any]) -> KeyProvider:
-        return await keys_of_app()
+        return await keys_of_app(request.app.state)
 
     app = app_of(backend(Provide(keys_of_request if per_connection else keys_of_app)))
     if per_connection:
@@ -303,6 +307,7 @@ def test_override_may_depend_on_the_connection() -> None:
 @on_both_libraries
 async def test_websockets_have_providers_too() -> None:
     async def keys(socket: WebSocket[Any, Any, Any]) -> KeyProvider:
+        assert isinstance(socket, WebSocket)
         return TENANTS[socket.url.path[1:]]
 
     handlers = [websocket(f"/{n}", dependencies={"key_provider": Provide(keys)})(greet.fn) for n in ("alpha", "beta")]
@@ -321,6 +326,7 @@ def test_route_handler_gets_the_very_provider_that_verified(kind: str) -> None:
         return made[-1]
 
     def per_connection(request: Request[Any, Any, Any]) -> Any:
+        assert isinstance(request, Request)
         return once()
 
     @get("/", dependencies={"key_provider": provide(once())} if kind == "given to a route" else {})
