@@ -192,9 +192,8 @@ async def exchange(app: Litestar, headers: Iterable[tuple[bytes, bytes]], path: 
 
 def refusal_of(app: Litestar) -> str:
     """Start an app that must refuse to, and return why it does."""
-    with pytest.raises(Exception) as raised:
-        with TestClient(app):
-            pass
+    with pytest.raises(Exception) as raised, TestClient(app):
+        pass
     error: Any = raised.value
     while hasattr(error, "exceptions"):  # of the event emitter
         error = error.exceptions[0]

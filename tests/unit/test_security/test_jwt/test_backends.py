@@ -88,6 +88,8 @@ def test_scheme_is_bearer_with_a_key_provider_and_any_without() -> None:
         assert auth.format_auth_header("x") == "Token x"
         with client_of(auth) as client:
             assert client.get("/").headers["WWW-Authenticate"] == "Token"
+    bare: Any = backend(KEY, auth_scheme="").openapi_components.security_schemes
+    assert bare["BearerToken"].type == "apiKey"
 
 
 def test_header_may_hold_the_bare_token_with_padding() -> None:
@@ -264,6 +266,14 @@ def test_nothing_is_issued_without_a_key_that_signs() -> None:
         for issue in (auth.login, auth.create_token):
             with pytest.raises(ImproperlyConfiguredException, match=reason):
                 issue("ann")
+
+
+def test_token_class_may_sign_as_it_likes() -> None:
+    class Own(Token):
+        def encode(self, secret: Any, algorithm: str, headers: dict[str, Any] | None = None) -> str:
+            return f"{secret}/{algorithm}"
+
+    assert own_backend(token_secret="own", token_cls=Own).create_token("ann") == "own/HS256"
 
 
 def test_secret_signs_while_the_provider_verifies() -> None:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import anyio
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from jwt.utils import base64url_encode
 
 from litestar import Request, Response, asgi, get
@@ -23,7 +23,15 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.middleware import DefineMiddleware
-from litestar.security.jwt import JWTAuth, KeyNotFoundException, KeysUnavailableException, Token, UnverifiedToken
+from litestar.middleware.authentication import AuthenticationResult
+from litestar.security.jwt import (
+    JWTAuth,
+    JWTAuthenticationMiddleware,
+    KeyNotFoundException,
+    KeysUnavailableException,
+    Token,
+    UnverifiedToken,
+)
 from litestar.security.jwt.keys import UnusableKeyError
 from litestar.testing import TestClient
 
@@ -216,12 +224,15 @@ DEFECTS: list[tuple[dict[str, Any], str]] = [
     ({"key_provider": lambda state, request: KEY}, "wrap it in 'Provide'"),
     ({"key_provider": WEAK_KEY}, ": it is an RSA key of 1024 bits. Use one of 2048 to 16384 bits$"),
     ({"key_provider": EVEN_KEY}, ": it is an RSA key with an even modulus$"),
+    ({"key_provider": ec.generate_private_key(ec.SECP224R1()).public_key()}, "no algorithm takes a key of this kind"),
+    ({"key_provider": pem(dsa.generate_private_key(1024))}, "not a PEM"),
     (
         {"key_provider": EC_KEY, "algorithm": ["RS256", "ES256"]},
         f"{UNFIT} RS256 or ES256. Set 'algorithm' to one for this key$",
     ),
     ({"key_provider": [KEY, EC_KEY], "algorithm": "RS256"}, f"{UNFIT} RS256."),
     ({"key_provider": FOR_ENCRYPTION}, r": not for signatures \('use'\)$"),
+    ({"key_provider": jwt.PyJWK({**ISSUER.jwk, "key_ops": ["encrypt"]})}, "'key_ops'"),
     *(({"key_provider": key, "algorithm": "HS256"}, NO_SECRET) for key in (PEM, KEY)),
     ({"token_secret": PEM, "algorithm": "RS256"}, ": it is a public key. Only a private key signs$"),
     ({"token_secret": EC_KEY, "algorithm": ["RS256", "ES256"]}, f"{UNFIT} RS256 or ES256$"),
@@ -399,6 +410,18 @@ def test_option_that_a_middleware_is_not_given_has_its_default() -> None:
     nothings = dict.fromkeys(("audience", "issuer", "require_claims"))
     rest = {"verify_exp": True, "verify_nbf": True, "strict_audience": False}
     assert seen == [{"encoded_token": token, "secret": SECRET, "algorithm": "HS256", **nothings, **rest}]
+
+
+def test_middleware_of_ones_own_takes_any_secret_and_no_unknown_option() -> None:
+    class Own(JWTAuthenticationMiddleware):
+        async def authenticate_token(self, encoded_token: str, connection: Any) -> AuthenticationResult:
+            return AuthenticationResult(user=repr(self.token_secret), auth=None)
+
+    for secret in (object(), 5, [], ["key"], {}):
+        assert statuses(own_backend(token_secret=secret, authentication_middleware_class=Own), "x") == [200]
+    misspelt: Any = {"app": whoami, "tokn_cls": Token, "scops": None}
+    with pytest.raises(TypeError, match="^Own got unexpected .* arguments: scops, tokn_cls$"):
+        Own(**misspelt)
 
 
 def test_override_of_decode_payload_may_find_a_token_improperly_configured() -> None:

@@ -78,6 +78,8 @@ def test_tenant_comes_from_a_settings_dependency_of_the_layer() -> None:
 
 def test_tenant_comes_from_a_path_parameter() -> None:
     async def keys(tenant: FromPath[str]) -> KeyProvider:
+        if tenant == "slow":
+            raise TimeoutError
         if tenant not in TENANTS:
             raise NotFoundException("No such tenant")
         return TENANTS[tenant]
@@ -90,6 +92,7 @@ def test_tenant_comes_from_a_path_parameter() -> None:
     assert accepted(app, "/alpha", "/beta", "/alpha") == [["alpha"], ["beta"], ["alpha"]]
     with TestClient(app) as client:
         assert client.get("/delta", headers=ALPHA.auth_header()).json()["detail"] == "No such tenant"
+        assert status(client, "/slow", ALPHA) == 503
 
 
 ASKING: dict[str, Callable[..., Any]] = {

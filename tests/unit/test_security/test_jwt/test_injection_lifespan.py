@@ -22,9 +22,7 @@ class Started:
     """A provider that takes down when it is started and closed."""
 
     def __init__(self, events: list[str], name: str = "provider") -> None:
-        self.events = events
-        self.name = name
-        self.apps: list[Litestar] = []
+        self.events, self.name, self.apps = events, name, list[Litestar]()
 
     def __call__(self, token: UnverifiedToken) -> Any:
         return ISSUER.key
@@ -44,9 +42,7 @@ class Gate:
     """A factory that waits until it is let through, and counts its calls."""
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.called = anyio.Event()
-        self.opened = anyio.Event()
+        self.calls, self.called, self.opened = 0, anyio.Event(), anyio.Event()
 
     async def keys(self) -> KeyProvider:
         self.calls += 1
