@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ class Branch:
     names: tuple[str, ...] = ()
     """Options and attributes that come with it, in modules that are there before."""
     tests: tuple[str, ...] = ()
-    """Files in the folder of tests, helpers included. A file, or a colon and names of the tests that come first."""
+    """Files in the folder of tests, helpers included. A file, or a colon and names of the tests that come first, or with a
+    minus names of those that come later."""
     examples: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     """Titles of its entries in the release notes."""
@@ -64,7 +66,7 @@ STACK = (
         tests=(
             "backends.py",
             "conftest.py",
-            "test_backends.py: test_audiences_may_depend_on_the_issuer_or_be_strict test_nothing_is_issued_without_a_key_that_signs"
+            "test_backends.py: test_nothing_is_issued_without_a_key_that_signs test_token_class_may_sign_as_it_likes"
             " test_private_key_issues_tokens_that_name_it_by_its_thumbprint test_type_of_the_token_is_verified"
             " test_provider_is_asked_once_more test_provider_without_an_audience_is_warned_of"
             " test_scheme_is_bearer_with_a_key_provider_and_any_without test_times_are_verified_with_leeway_or_not_at_all",
@@ -72,16 +74,15 @@ STACK = (
             " test_client_of_pyjwt_is_a_provider_whose_faults_are_not_those_of_the_token"
             " test_coroutine_of_a_function_that_is_not_asynchronous_is_no_answer test_defect_is_named_at_construction"
             " test_function_accepts_an_issuer_by_exactly_true test_text_is_a_secret_where_an_hmac_algorithm_is_set"
+            " test_middleware_of_ones_own_takes_any_secret_and_no_unknown_option"
             " test_text_that_is_no_key_is_refused_and_verifies_nothing",
             "test_injection.py: test_dependencies_that_go_in_a_circle_are_refused_at_start_up"
             " test_factory_may_return_whatever_a_backend_takes"
             " test_nobody_replaces_a_default_value_by_a_request test_tenant_comes_from_a_path_parameter"
             " test_two_backends_of_an_application_have_their_providers_under_two_names"
             " test_whatever_else_a_factory_asks_for_is_refused",
-            "test_injection_lifespan.py: test_cancelled_first_request_breaks_no_other"
-            " test_generators_are_resumed_when_the_application_shuts_down"
-            " test_provider_that_cannot_start_stops_the_start_and_closes_the_others",
-            "test_keys.py: test_keys_are_selected_by_id_and_kind test_unusable_key_is_an_error_of_the_application",
+            "test_injection_lifespan.py: test_generators_are_resumed_when_the_application_shuts_down",
+            "test_keys.py: test_keys_are_selected_by_id_and_kind",
             "test_reasons.py: test_reason_is_logged_once_and_told_in_the_challenge",
             "test_tokens.py: test_asynchronous_provider_is_refused test_claims_are_looked_at_when_asked_for"
             " test_errors_of_a_provider_tell_whose_fault_it_is test_malformed_token_is_refused_before_anything_else"
@@ -111,9 +112,15 @@ STACK = (
             "key_providers/conftest.py",
             "key_providers/event_loops.py",
             "key_providers/issuer_server.py",
-            "key_providers/test_fetching.py",
-            "key_providers/test_remote_jwk_set.py",
+            "key_providers/test_fetching.py: -test_server_that_never_speaks_tls_is_left_in_time"
+            " -test_proxy_and_ca_file_of_the_environment_are_used_and_a_renewed_file_is_read",
+            "key_providers/test_remote_jwk_set.py: -test_100_000_made_up_ids_cost_no_memory"
+            " -test_fleet_does_not_ask_at_once -test_fork_after_load -test_miss_that_meets_the_end_of_an_application_is_not_refused"
+            " -test_no_more_than_200_keys_are_kept -test_one_event_loop_after_the_other -test_several_event_loops_at_once",
+            "key_providers/test_store.py: test_garbage_is_replaced test_name_of_a_store_is_looked_up_at_the_start"
+            " test_worker_without_network_sees_what_others_fetch",
             "test_keys.py: test_published_key_that_verifies_nothing_says_why",
+            "test_released_api.py: test_package_lists_all_that_it_exports_whether_that_was_needed_yet_or_not",
         ),
         examples=("remote_jwks",),
         changes=("Add ``RemoteJWKSet``",),
@@ -127,6 +134,7 @@ STACK = (
         tests=(
             "key_providers/test_issuer_key_provider.py",
             "key_providers/test_openid_provider.py",
+            "key_providers/test_remote_jwk_set.py",
             "key_providers/test_store.py",
             "test_testing.py",
         ),
@@ -141,9 +149,12 @@ STACK = (
         ("guards", "publishing", "_resource_metadata"),
         names=("protected_resource", "resource_metadata"),
         tests=(
+            "key_providers/test_fetching.py",
             "test_backends.py",
             "test_guards.py",
             "test_injection.py: test_failing_factory_is_called_again",
+            "test_injection_lifespan.py: test_cancelled_first_request_breaks_no_other"
+            " test_provider_that_cannot_start_stops_the_start_and_closes_the_others",
             "test_keys.py",
             "test_openapi.py",
             "test_publishing.py",
@@ -210,6 +221,23 @@ EDITS = (
 """,
         "",
     ),
+    # Only OpenIDProvider knows where a discovery document is.
+    Edit(
+        f"{PACKAGE}/auth.py",
+        1,
+        3,
+        """        elif (url := getattr(self.key_provider, "openid_connect_url", None)) is not None:
+            fields = {"type": "openIdConnect", "open_id_connect_url": url}
+""",
+        "",
+    ),
+    Edit(
+        f"{PACKAGE}/keys.py",
+        1,
+        3,
+        "    - ``openid_connect_url``: URL of the discovery document, shown in the OpenAPI document.\n",
+        "",
+    ),
     # Only guards ask for nested claims.
     Edit(f"{PACKAGE}/token.py", 1, 4, "(payload, is_foreign=isinstance(secret, SelectedKeys))", "(payload)"),
     Edit(f"{PACKAGE}/token.py", 1, 4, "payload: dict[str, Any], *, is_foreign: bool)", "payload: dict[str, Any])"),
@@ -250,12 +278,32 @@ EDITS = (
         "class, the content of a file, and IssuerKeyProvider(...) for several issuers.",
         "class, and the content of a file.",
     ),
-    Edit(f"{PACKAGE}/keys.py", 1, 2, "Use OpenIDProvider(issuer), or RemoteJWKSet(url) with", "Use a PyJWKClient with"),
-    Edit(f"{PACKAGE}/keys.py", 2, 3, "Use OpenIDProvider(issuer), or RemoteJWKSet(url)", "Use RemoteJWKSet(url)"),
+    *(
+        edit
+        for path in (f"{PACKAGE}/keys.py", f"{TESTS}/test_closed_by_default.py")
+        for edit in (
+            Edit(path, 1, 2, "Use OpenIDProvider(issuer), or RemoteJWKSet(url) with", "Use a PyJWKClient with"),
+            Edit(path, 2, 3, "Use OpenIDProvider(issuer), or RemoteJWKSet(url)", "Use RemoteJWKSet(url)"),
+        )
+    ),
     # Litestar's tests know no validator for OpenAPI documents.
     Edit(f"{TESTS}/test_openapi.py", 1, ALWAYS, "from openapi_spec_validator import OpenAPIV31SpecValidator\n", ""),
     Edit(f"{TESTS}/test_openapi.py", 1, ALWAYS, "    OpenAPIV31SpecValidator(document).validate()\n", ""),
-    Edit(f"{TESTS}/test_closed_by_default.py", 1, 2, r'r"RemoteJWKSet\(url\)"', '"PyJWKClient"'),
+    # Nor do they know freezegun, or Litestar 2, which configures logging for all.
+    Edit(f"{TESTS}/test_testing.py", 3, ALWAYS, "import freezegun\n", ""),
+    Edit(
+        f"{TESTS}/test_testing.py", 3, ALWAYS, "[time_machine.travel, freezegun.freeze_time]", "[time_machine.travel]"
+    ),
+    Edit(
+        f"{TESTS}/backends.py",
+        1,
+        ALWAYS,
+        """# Applications of Litestar 2 configure logging for the whole process unless they are told not to.
+_QUIETLY: Final = {"logging_config": None} if "logging_config" in signature(Litestar).parameters else {}
+""",
+        "",
+    ),
+    Edit(f"{TESTS}/backends.py", 1, ALWAYS, '"openapi_config": None, **_QUIETLY,', '"openapi_config": None,'),
     Edit(f"{PACKAGE}/keys.py", 1, 4, "the issuers, listed in protected resource metadata.", "the issuers."),
     Edit(
         f"{PACKAGE}/auth.py",
@@ -496,14 +544,20 @@ class Plan:
             return text
         text = self._cut(name, text).text
         if Path(name).name.startswith("test_"):
-            text = without_unused(only_tests(text, self._chosen(name), name))
+            text = without_unused(Cut(text, self._left_out(name, text), (), is_test=True).text)
         return with_versions(text, self.version) if name.startswith(PACKAGE) else text
 
-    def _chosen(self, name: str) -> set[str] | None:
-        """Return the tests of a file that are chosen, unless all are."""
-        entries = [entry.partition(":") for branch in self.branches for entry in branch.tests]
-        mine = [(colon, names) for path, colon, names in entries if f"{TESTS}/{path}" == name]
-        return {word for _, names in mine for word in names.split()} if mine and all(c for c, _ in mine) else None
+    def _left_out(self, name: str, text: str) -> set[str]:
+        """Return the tests of a file that come later."""
+        tests = {test for test in bound_in(text) if test.startswith("test_")}
+        left_out = tests
+        for path, colon, names in (entry.partition(":") for branch in self.branches for entry in branch.tests):
+            if f"{TESTS}/{path}" == name:
+                named = {word.lstrip("-") for word in names.split()}
+                if missing := named - tests:
+                    raise RefusedError(f"{name} has no tests {', '.join(sorted(missing))}")
+                left_out = left_out & named if not colon or "-" in names else left_out - named
+        return left_out
 
     def edited(self, name: str, text: str) -> str:
         edited = text
@@ -529,6 +583,7 @@ class Plan:
 
     def check(self, tree: Path) -> None:
         """Check that all that a branch refers to is there."""
+        known = {"litestar", "tests", "docs", *sys.stdlib_module_names, *dependencies(tree)}
         for name in self.files:
             text = (tree / name).read_text()
             if early := self.later.intersection(re.findall(r"\w+", text)):
@@ -536,19 +591,11 @@ class Plan:
             if name.endswith(".py"):
                 for module, names in imports(name, text):
                     check_import(tree, name, module, names)
+                    if (package := module.partition(".")[0]) not in known:
+                        raise RefusedError(f"{name} imports {package}, which Litestar does not depend on")
         for example in re.findall(r"literalinclude:: /(\S+)", (tree / PAGE).read_text()):
             if not (tree / "docs" / example).exists():
                 raise RefusedError(f"{PAGE} includes {example}, which is not there")
-
-
-def only_tests(text: str, chosen: set[str] | None, name: str) -> str:
-    if chosen is None:
-        return text
-    tests = {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    if missing := chosen - tests:
-        raise RefusedError(f"{name} has no tests {', '.join(sorted(missing))}")
-    others = {test for test in tests - chosen if test.startswith("test_")}
-    return Cut(text, others, (), is_test=True).text
 
 
 def without_unused(text: str) -> str:
@@ -600,9 +647,11 @@ def dotted(module: str) -> str:
 
 @cache
 def imports(name: str, text: str) -> list[tuple[str, list[str]]]:
-    """List the modules that a file imports from, with the names."""
-    found = []
+    """List the modules that a file imports, with the names that it takes from them."""
+    found: list[tuple[str, list[str]]] = []
     for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, []) for alias in node.names]
         if isinstance(node, ast.ImportFrom) and node.module:
             package = name.split("/")[: -node.level] if node.level else []
             found.append((".".join([*package, node.module]), [alias.name for alias in node.names]))
@@ -670,6 +719,14 @@ def public_names() -> set[str]:
 def settings(tree: Path) -> dict[str, Any]:
     settings: dict[str, Any] = tomllib.loads((tree / "pyproject.toml").read_text())
     return settings
+
+
+def dependencies(tree: Path) -> set[str]:
+    """Return the names of the packages that Litestar and its tests depend on, as they are imported."""
+    declared = settings(tree)
+    groups = [*declared["project"]["optional-dependencies"].values(), *declared["dependency-groups"].values()]
+    names = {re.split(r"[^\w-]", text, maxsplit=1)[0] for text in chain(declared["project"]["dependencies"], *groups)}
+    return {"jwt" if name == "pyjwt" else name.replace("-", "_") for name in names}
 
 
 def edit(tree: Path, name: str, old: str, new: str) -> None:
