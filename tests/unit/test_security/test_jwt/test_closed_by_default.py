@@ -420,7 +420,7 @@ def test_middleware_of_ones_own_takes_any_secret_and_no_unknown_option() -> None
     for secret in (object(), 5, [], ["key"], {}):
         assert statuses(own_backend(token_secret=secret, authentication_middleware_class=Own), "x") == [200]
     misspelt: Any = {"app": whoami, "tokn_cls": Token, "scops": None}
-    with pytest.raises(TypeError, match="^Own got unexpected .* arguments: scops, tokn_cls$"):
+    with pytest.raises(TypeError, match=r"^Own got unexpected .* arguments: scops, tokn_cls$"):
         Own(**misspelt)
 
 
