@@ -181,7 +181,6 @@ class _Made:
     __slots__ = ("_lock", "_loop", "cleanup", "graphs", "providers")
 
     def __init__(self) -> None:
-        self._lock: Any = None
         self._loop: Any = None
         self.cleanup = AsyncExitStack()
         self.graphs: dict[BaseRouteHandler, tuple[Any, _Graph | None]] = {}
