@@ -331,6 +331,7 @@ async def test_withdrawn_key_has_a_grace(
     assert await answer_to(provider, issuer.rotate().token()) == "200"
     assert len(issuer.requests) == 3
     clock.move_to(START + 600 + grace - 1)
+    await provider.refresh()
     assert answers_at_once(provider, old)
     clock.shift(1)
     assert await answer_to(provider, old) == "401"
