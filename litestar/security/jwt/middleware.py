@@ -153,7 +153,7 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
             if isinstance(e, jwt.InvalidTokenError):
                 refused = NotAuthorizedException("Invalid token")
                 refused.__cause__ = e
-            self._refuse(refused, encoded_token)
+            self._refuse(refused, reason_of(refused, self.token_cls), encoded_token)
             raise refused from refused.__cause__
         except Exception as e:
             if not isinstance(e, HTTPException) or isinstance(e, ImproperlyConfiguredException):
@@ -172,7 +172,7 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
             if revoked or not user:
                 raise NotAuthorizedException()
         except NotAuthorizedException as e:
-            self._refuse(e, "", "revoked" if user else "no user")
+            self._refuse(e, "revoked" if user else "no user")
             raise
         return user
 
@@ -266,9 +266,9 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
         challenge(exception, self.auth_scheme or "Bearer", **parameters)
         return exception
 
-    def _refuse(self, exception: NotAuthorizedException, encoded_token: str, reason: str | None = None) -> None:
+    def _refuse(self, exception: NotAuthorizedException, reason: str, encoded_token: str = "") -> None:
         """Log why a token is refused, and let the response say so."""
-        reason, issuer = reason or reason_of(exception, self.token_cls), self.token_issuer
+        issuer = self.token_issuer
         expected: Any = {
             **MISSING_CLAIMS,
             "algorithm": self.algorithm,

@@ -166,11 +166,11 @@ def test_provider_tells_the_reason(cause: Exception | None, expected: tuple[str,
 def test_refusal_of_a_handler_keeps_its_own_words_and_challenge(records: list[Any]) -> None:
     def find_user(token: Token, connection: Any) -> str:
         if token.sub == "ann":
-            return token.sub
+            return f"{token.sub} at {connection.url.path}"
         raise NotAuthorizedException("Blocked", headers={"www-authenticate": "Own"})
 
     with client_of(backend(KEY, retrieve_user_handler=find_user)) as client:
-        assert client.get("/", headers=ISSUER.auth_header()).status_code == 200
+        assert client.get("/", headers=ISSUER.auth_header()).text == "ann at /"
         assert not records
         answer = client.get("/", headers=ISSUER.auth_header("bob"))
     assert (answer.status_code, answer.json()["detail"]) == (401, "Blocked")
