@@ -146,9 +146,12 @@ def test_times_are_whole_seconds_and_keep_to_their_zone() -> None:
 
 
 def test_strict_audience_needs_one_audience() -> None:
+    message = "^When using 'strict_audience=True', 'audience' must be a sequence of length 1$"
     for audience in (None, [], ["a", "b"]):
-        with pytest.raises(ValueError, match="length 1"):
+        with pytest.raises(ValueError, match=message):
             Token.decode("x.y.z", SECRET, "HS256", audience=audience, strict_audience=True)
+    for audience in ("a", ["a"]):
+        assert Token.decode(signed(claims(aud="a")), PUBLIC, "RS256", audience, strict_audience=True).aud == "a"
 
 
 def test_key_is_found_by_a_provider() -> None:
@@ -194,8 +197,9 @@ def test_asynchronous_provider_is_refused() -> None:
     def other(token: UnverifiedToken) -> Any:
         return Later()
 
+    message = ": its provider is asynchronous. Use it as the 'key_provider' of a backend$"
     for given in (provider, other):
-        with pytest.raises(ImproperlyConfiguredException, match="asynchronous"):
+        with pytest.raises(ImproperlyConfiguredException, match=message):
             Token.decode(signed(claims()), given, "RS256")
 
 
@@ -242,7 +246,7 @@ UNFIT: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("key", "algorithm"), UNFIT, ids=range(len(UNFIT)))
 def test_what_cannot_sign_is_an_error_of_the_application(key: Any, algorithm: str) -> None:
-    with pytest.raises(ImproperlyConfiguredException, match="Failed to encode token"):
+    with pytest.raises(ImproperlyConfiguredException, match=r": Failed to encode token$"):
         Token(sub="ann", exp=in_an_hour()).encode(key, algorithm)
 
 
