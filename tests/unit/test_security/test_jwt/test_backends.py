@@ -209,11 +209,12 @@ class LookingAgain:
         (KEY, KEY, {"exp": 5}, 401, 0),
         (KEY, KEY, {"sub": None}, 401, 0),
         (FORGER.key, KEY, {"exp": 5}, 401, 1),
+        (FORGER.key, KEY, {"aud": "x"}, 401, 1),
     ],
 )
 def test_provider_is_asked_once_more(first: Any, second: Any, claims: Any, status: int, asked: int) -> None:
     provider = LookingAgain(first, second)
-    assert statuses(backend(provider), ISSUER.token(**claims)) == [status]
+    assert statuses(backend(provider, accepted_audiences="api"), ISSUER.token(**claims)) == [status]
     assert provider.asked == asked
 
 
