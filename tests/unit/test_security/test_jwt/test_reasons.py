@@ -210,6 +210,12 @@ class Demanding(Token):
     tenant: str
 
 
+class Renaming(Token):
+    @classmethod
+    def decode_payload(cls, *args: Any, **kwargs: Any) -> Any:
+        raise KeyError("canary")
+
+
 @pytest.mark.parametrize(
     ("token_cls", "claims", "named"),
     [
@@ -226,6 +232,7 @@ class Demanding(Token):
         (Typed, {"checked": "Expected `int`, got `str` - at `$.canary`"}, ""),
         (Typed, {"checked": "Object missing required field `canary`"}, ""),
         (Demanding, {"canary": "x"}, "tenant"),
+        (Renaming, {}, ""),
         (Demanding, {"tenant": ["canary"]}, "tenant"),
     ],
 )
