@@ -163,6 +163,15 @@ def test_provider_tells_the_reason(cause: Exception | None, expected: tuple[str,
     assert refusal(backend(provider), ISSUER.token(), records) == expected
 
 
+def test_token_class_tells_the_reason_for_what_is_no_token(records: list[Any]) -> None:
+    class Finding(Token):
+        @classmethod
+        def decode(cls, *args: Any, **kwargs: Any) -> Any:
+            raise KeyNotFoundException("Invalid token")
+
+    assert refusal(own_backend(token_cls=Finding), "canary", records) == told("unknown key")
+
+
 def test_refusal_of_a_handler_keeps_its_own_words_and_challenge(records: list[Any]) -> None:
     def find_user(token: Token, connection: Any) -> str:
         if token.sub == "ann":
