@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import socket
 import sys
 import warnings
@@ -31,10 +32,11 @@ from .issuer_server import STRANGER, Clock, Issuer, bogus, client_of, jwks_of
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ({"status": 500}, "status 500"),
-        ({"status": 404}, "status 404"),
-        ({"status": 204, "document": b""}, "status 204"),
-        ({"status": 302, "headers": {"Location": "/elsewhere"}}, "redirects are not followed"),
+        ({"status": 500}, "^status 500$"),
+        ({"status": 400}, "^status 400$"),
+        ({"status": 204, "document": b""}, "^status 204$"),
+        ({"status": 300}, "^status 300, and redirects are not followed$"),
+        ({"status": 399, "headers": {"Location": "/elsewhere"}}, "^status 399, and redirects are not followed$"),
         ({"headers": {"Content-Encoding": "gzip"}}, "compressed"),
         ({"document": b" " * (512 * 1024 + 1)}, "524,288"),
         ({"document": b"<html>"}, "not JSON"),
@@ -58,7 +60,7 @@ async def test_bad_answer_never_replaces_good_keys(issuer: Issuer, clock: Clock,
     provider = RemoteJWKSet(issuer.url, timeout=30 if reason else 0.2)
     issuer.answers["/jwks"] = bad = replace(good, **fault)
     assert await answer_to(provider, token) == "503"
-    assert provider.status().last_error and reason in str(provider.status().last_error)
+    assert provider.status().last_error and re.search(reason, str(provider.status().last_error))
     assert (provider.status().usable, provider.status().fetched_at) == (False, None)
     issuer.answers["/jwks"] = good
     clock.shift(1)
