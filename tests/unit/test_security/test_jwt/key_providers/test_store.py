@@ -275,7 +275,7 @@ async def test_name_of_a_store_is_looked_up_at_the_start(
     provider = worker(store="keys")
     await provider.refresh()
     (line,) = lines_of(records)
-    assert "cannot be used: 'keys'" in line
+    assert f"{provider!r}: the store cannot be used: 'keys'" in line
     async with started(provider).lifespan(Litestar(stores={"keys": store})):
         await provider.refresh()
         await store.copy()
