@@ -32,13 +32,18 @@ Worker = Callable[..., RemoteJWKSet]
 
 
 class Store(MemoryStore):
-    """A store that tells where it was written to."""
+    """A store that tells where it was written to, and for how many seconds each time."""
 
     key = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[int | timedelta | None] = []
 
     async def set(self, key: str, value: str | bytes, expires_in: int | timedelta | None = None) -> None:
         await super().set(key, value, expires_in)
         self.key = key
+        self.written.append(expires_in)
 
     async def copy(self) -> Any:
         """Wait for the copy of a key set, and return what it holds."""
@@ -74,7 +79,7 @@ async def test_workers_wait_for_no_other_though_the_issuer_is_slow(worker: Worke
 
 
 @on_both_libraries
-async def test_one_worker_renews_the_set_for_all(worker: Worker, issuer: Issuer, clock: Clock) -> None:
+async def test_one_worker_renews_the_set_for_all(worker: Worker, issuer: Issuer, clock: Clock, store: Store) -> None:
     fleet = [worker() for _ in range(4)]
     for renewals in range(1, 4):
         for each in fleet:
@@ -84,6 +89,7 @@ async def test_one_worker_renews_the_set_for_all(worker: Worker, issuer: Issuer,
             await anyio.wait_all_tasks_blocked()
         assert len({each.status().fetched_at for each in fleet}) == 1
         assert len(issuer.requests) == sum(each.status().fetches for each in fleet) == renewals
+        assert store.written == [600 + DAY] * renewals
         clock.shift(595)
 
 
