@@ -132,9 +132,24 @@ async def test_header_fields_are_sent(issuer: Issuer) -> None:
     (sent,) = issuer.headers
     assert (sent["x-api-key"], sent["accept-encoding"]) == ("abc", "identity")
     assert sent["accept"] == "application/jwk-set+json, application/json"
+    given: dict[str, str] = {}
+
+    async def fetch(url: str, headers: Any) -> None:
+        given.update(headers)
+
+    await answer_to(RemoteJWKSet(issuer.url, client=fetch, headers={"Accept-Encoding": "br"}), bogus())
+    assert given == {"accept": sent["accept"], "accept-encoding": "identity"}
 
 
 # Clients
+
+
+@on_both_libraries
+async def test_busy_threads_of_the_application_hold_up_no_fetch(issuer: Issuer) -> None:
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    limiter.total_tokens = 1
+    async with limiter:
+        assert await answer_to(RemoteJWKSet(issuer.url, timeout=10), issuer.token()) == "200"
 
 
 @pytest.mark.parametrize("http", [httpx, httpx2])
@@ -149,7 +164,7 @@ async def test_clients_of_the_application_are_used_and_not_closed(issuer: Issuer
         issuer.jwks.status, issuer.jwks.headers = 302, {"Location": "/elsewhere"}
         with pytest.raises(KeysUnavailableException):
             await provider.refresh()
-    assert issuer.headers[0]["x-mine"] == "yes"
+    assert (issuer.headers[0]["x-mine"], issuer.headers[0]["accept-encoding"]) == ("yes", "identity")
     with http.Client() as synchronous, pytest.raises(ImproperlyConfiguredException, match="'client' is a Client"):
         RemoteJWKSet(issuer.url, client=synchronous)
 
