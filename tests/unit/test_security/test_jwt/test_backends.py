@@ -14,7 +14,8 @@ import pytest
 import time_machine
 from jwt.utils import base64url_encode
 
-from litestar import Response, post
+from litestar import Response, get, post
+from litestar.enums import ScopeType
 from litestar.exceptions import ImproperlyConfiguredException, LitestarWarning
 from litestar.security.jwt import JWTAuth, JWTCookieAuth, OAuth2PasswordBearerAuth, Token, UnverifiedToken
 
@@ -60,6 +61,15 @@ def test_request_without_credentials_is_challenged(kind: Any) -> None:
                 answer = client.get("/", headers=headers)
                 assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
                 assert answer.json()["detail"] == anyio.run(text_of, client.app, headers) == detail
+
+
+def test_scopes_say_which_connections_need_a_token() -> None:
+    @get("/open")
+    async def answer() -> None: ...
+
+    for scope, status in ((ScopeType.HTTP, 401), (ScopeType.WEBSOCKET, 200)):
+        with client_of(own_backend(scopes={scope}), answer) as client:
+            assert client.get("/open").status_code == status
 
 
 @pytest.mark.parametrize("kind", COOKIES)
