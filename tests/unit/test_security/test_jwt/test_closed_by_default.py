@@ -386,7 +386,9 @@ class Brief(JWTAuth[str, Token]):
     @property
     def middleware(self) -> DefineMiddleware:
         names = "algorithm auth_header exclude exclude_opt_key exclude_http_methods retrieve_user_handler scopes"
-        options = {name: getattr(self, name) for name in (*names.split(), "token_secret", "token_cls")}
+        options = {name: getattr(self, name) for name in (*names.split(), "token_secret")}
+        if self.token_cls is not Token:
+            options["token_cls"] = self.token_cls
         return DefineMiddleware(self.authentication_middleware_class, **options)
 
 
@@ -406,7 +408,7 @@ def test_option_that_a_middleware_is_not_given_has_its_default() -> None:
             return super().decode(**arguments)
 
     token = with_secret(ISSUER.token())
-    assert statuses(own_backend(Brief, token_cls=Recording), token) == [200]
+    assert statuses(own_backend(Brief, token_cls=Recording), token) == statuses(own_backend(Brief), token) == [200]
     nothings = dict.fromkeys(("audience", "issuer", "require_claims"))
     rest = {"verify_exp": True, "verify_nbf": True, "strict_audience": False}
     assert seen == [{"encoded_token": token, "secret": SECRET, "algorithm": "HS256", **nothings, **rest}]
