@@ -152,8 +152,8 @@ def test_strict_audience_needs_one_audience() -> None:
     for audience in (None, [], ["a", "b"]):
         with pytest.raises(ValueError, match=message):
             Token.decode("x.y.z", SECRET, "HS256", audience=audience, strict_audience=True)
-    for audience in ("a", ["a"]):
-        assert Token.decode(signed(claims(aud="a")), PUBLIC, "RS256", audience, strict_audience=True).aud == "a"
+    for only in ("a", ["a"]):
+        assert Token.decode(signed(claims(aud="a")), PUBLIC, "RS256", only, strict_audience=True).aud == "a"
 
 
 def test_key_is_found_by_a_provider() -> None:
