@@ -51,7 +51,8 @@ def claims(**changed: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
 def test_secret_signs_and_verifies(algorithm: str, secret: Key) -> None:
     encoded = Token(sub="ann", exp=in_an_hour()).encode(secret, algorithm)
-    assert Token.decode(encoded, secret, algorithm).sub == "ann"
+    for given in (secret, lambda token: secret):
+        assert Token.decode(encoded, given, algorithm).sub == "ann"
     assert Token.decode(encoded.encode(), secret, algorithm).sub == "ann"  # type: ignore[arg-type]
     with pytest.raises(NotAuthorizedException):
         Token.decode(encoded, SECRET[::-1], algorithm)
@@ -76,6 +77,12 @@ def test_claims_survive(private: Key, public: Key, algorithm: str) -> None:
         extras={"role": "admin"},
     )
     assert Token.decode(token.encode(private, algorithm), public, algorithm, audience="b", issuer="issuer") == token
+
+
+def test_payload_is_verified_without_options_and_leeway() -> None:
+    assert Token.decode_payload(signed(claims()), PUBLIC, ["RS256"]) == claims()
+    with pytest.raises(jwt.ExpiredSignatureError):
+        Token.decode_payload(signed(claims(exp=NOW)), PUBLIC, ["RS256"])
 
 
 @dataclass
