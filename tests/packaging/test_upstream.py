@@ -93,6 +93,13 @@ def test_branches_are_on_top_of_each_other_and_export_what_they_have(stack: Path
     ]
 
 
+def test_no_branch_has_more_lines_than_can_be_read(stack: Path) -> None:
+    for below, name in zip(["main", *BRANCHES], BRANCHES, strict=False):
+        assert upstream.net(stack, below, name, "tests") <= 1200
+        if below != "main":  # which has the package that the first one rewrites
+            assert upstream.net(stack, below, name, upstream.PACKAGE) <= 900
+
+
 @pytest.mark.parametrize("name", BRANCHES)
 def test_package_can_be_imported_at_each_branch(name: str, stack: Path) -> None:
     git(stack, "switch", "-q", name)
