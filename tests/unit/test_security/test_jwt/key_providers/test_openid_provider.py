@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
+from copy import copy
 from typing import Any
 
 import anyio
@@ -204,6 +205,8 @@ SIGNERS = {
     "consumers": Signer("consumers", issuer=f"{ENTRA}/9188040d/v2.0"),
     "other": Signer("other", issuer="https://other.example"),
 }
+UNNAMED = copy(SIGNERS["shared"])
+UNNAMED.named = {}
 
 
 @pytest.mark.parametrize(
@@ -223,16 +226,17 @@ SIGNERS = {
         ("consumers", {"iss": f"{ENTRA}/a/v2.0", "tid": "a"}, {}, "401"),
         ("consumers", {"iss": f"{ENTRA}/9188040d/v2.0", "tid": "9188040d"}, {}, "200"),
         ("other", {"iss": f"{ENTRA}/a/v2.0", "tid": "a"}, {}, "401"),
+        (None, {"iss": f"{ENTRA}/a/v2.0", "tid": "a"}, {}, "200"),
         # Tokens of version 1 over keys of version 2 need the literal name.
         ("shared", {"iss": V1_OF_A, "tid": "a"}, {"issuer_in_tokens": V1_OF_A}, "200"),
         ("shared", {"iss": V1_OF_A, "tid": "a"}, {"issuer_in_tokens": V1}, "401"),
     ],
 )
 @on_both_libraries
-async def test_tenants_of_entra(kid: str, claims: dict[str, Any], options: Any, answer: str) -> None:
+async def test_tenants_of_entra(kid: str | None, claims: dict[str, Any], options: Any, answer: str) -> None:
     url = f"{ENTRA}/organizations/v2.0{DISCOVERY}"
     documents = {url: {"issuer": V2, "jwks_uri": f"{ENTRA}/keys"}, f"{ENTRA}/keys": jwks_of(*SIGNERS.values())}
     provider = OpenIDProvider(V2, discovery_url=url, client=client_of(documents.__getitem__), **options)
     for _ in range(2):
-        assert await answer_to(provider, SIGNERS[kid].token(**claims)) == answer
+        assert await answer_to(provider, (SIGNERS[kid] if kid else UNNAMED).token(**claims)) == answer
     assert provider.issuers == ()
