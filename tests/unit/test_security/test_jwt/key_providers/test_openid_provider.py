@@ -11,7 +11,7 @@ from jwt.exceptions import InvalidIssuerError
 
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.security.jwt import KeyNotFoundException, OpenIDProvider
-from tests.unit.test_security.test_jwt.backends import on_both_libraries
+from tests.unit.test_security.test_jwt.backends import backend, on_both_libraries
 
 from .asking import APP, Log, answer_to, answers_at_once, ask, asking, lines_of
 from .event_loops import without_waiting
@@ -59,6 +59,8 @@ def test_url_of_the_document_is_made_of_the_issuer(name: str, well_known: Any, u
     provider = OpenIDProvider(name, well_known=well_known)
     assert provider.status().url == url
     assert provider.openid_connect_url == (url if well_known == OPENID else None)
+    schemes: Any = backend(provider).openapi_components.security_schemes
+    assert schemes["BearerToken"].open_id_connect_url == provider.openid_connect_url
     assert provider.issuers == (name,)
 
 
