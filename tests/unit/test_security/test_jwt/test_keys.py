@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from jwt.algorithms import RSAAlgorithm
 
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
-from litestar.security.jwt import Key, Token
+from litestar.security.jwt import Key, Token, UnverifiedToken
 from litestar.security.jwt.keys import KeySet, UnusableKeyError, VerificationKey, public_jwk
 
 from .backends import CLAIMS, FORGER, PRIVATE_KEYS, backend, base64url, pem, private_pem
@@ -83,6 +83,13 @@ def test_keys_are_selected_by_id_and_kind(case: str) -> None:
         assert is_accepted(token, given) == expected
     if all(isinstance(key, jwt.PyJWK) for key in keys):
         assert is_accepted(token, jwt.PyJWKSet([key._jwk_data for key in keys])) == expected
+
+
+def test_choice_of_keys_is_kept_for_the_ids_of_keys_and_not_for_made_up_ones() -> None:
+    keys = KeySet(VerificationKey.from_jwk({**public_jwk(RSA), "kid": kid}) for kid in ("1", None))
+    for kid, is_kept in (("1", True), ("2", False)):
+        token = UnverifiedToken(signed(RSA, "RS256", kid=kid))
+        assert (keys.select(token) is keys.select(token)) == is_kept
 
 
 MEMBERS: list[tuple[dict[str, Any], bool]] = [
