@@ -160,6 +160,7 @@ STACK = (
             "test_publishing.py",
             "test_reasons.py",
             "test_released_api.py",
+            "test_tokens.py: test_what_cannot_sign_is_an_error_of_the_application",
         ),
         examples=("require_scopes", "publish_keys", "protected_resource"),
         changes=("Add ``requires_scopes``", "Add ``create_jwks_handler``", "Serve protected resource metadata"),
