@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-# What is imported is compiled then. The rest is most of what is installed.
+# Python compiles what it imports, which is less than pip installs.
 ENVIRONMENT = {name: os.environ[name] for name in ("HOME", "PATH")} | {"PIP_NO_COMPILE": "1"}
 APPLICATION, TEST = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 [EXTRAS] = re.findall(r'^pip install "\.(\[.+\])"$', README, re.MULTILINE)
