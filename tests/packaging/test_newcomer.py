@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -35,40 +36,23 @@ def run(*command: str | Path, cwd: Path) -> str:
 @contextmanager
 def started(*command: str | Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
     """Run a command in a process group of its own, of which nothing is left in the end."""
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, start_new_session=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def line_of(process: subprocess.Popen[str], start: str) -> str:
     """Read what a process prints up to a line that starts in this way."""
     assert process.stdout
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if line.startswith(start):
-            return line
-    raise AssertionError("".join(seen))
-
-
-def wait_for_the_end_of(group: int) -> None:
-    """Return when no process of a group is left. One that has ended is there until its parent has noticed."""
-    with suppress(ProcessLookupError):
-        while True:
-            os.killpg(group, 0)
-            time.sleep(0.1)
+    seen = [""]
+    while not seen[-1].startswith(start):
+        seen.append(process.stdout.readline())
+        assert seen[-1], "".join(seen)
+    return seen[-1]
 
 
 @pytest.fixture(scope="module")
@@ -80,45 +64,39 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.fixture(scope="module")
-def project(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """README's application and its test, with the package installed as README says."""
-    target = tmp_path_factory.mktemp("project")
-    (target / "app.py").write_text(APPLICATION.replace("<tenant>", "4f1a"))
-    (target / "test_app.py").write_text(TEST)
-    run(sys.executable, "-m", "venv", ".venv", cwd=target)
-    run(target / ".venv/bin/pip", "install", "-q", f"{clone}{EXTRAS}", "pytest", cwd=target)
-    return target
-
-
 def test_demo_leaves_the_clone_clean(clone: Path) -> None:
     assert run("git", "status", "--porcelain", cwd=clone) == ""
 
 
-def test_serve_prints_a_command_that_works_and_leaves_no_process_behind(clone: Path) -> None:
-    with started("make", "serve", f"PYTHON={sys.executable}", cwd=clone) as process:
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        (("make", "serve", f"PYTHON={sys.executable}"), signal.SIGTERM),
+        ((".venv/bin/python", "tools/demo.py", "--serve"), signal.SIGKILL),
+    ],
+)
+def test_serve_prints_a_command_that_works_and_leaves_no_process_behind(
+    command: tuple[str, ...], number: signal.Signals, clone: Path
+) -> None:
+    with started(*command, cwd=clone) as process:
         answer = run("bash", "-c", line_of(process, "curl"), cwd=clone)
         assert answer.startswith("HTTP/1.1 200")
         assert answer.endswith('{"user":"alice"}')
-        process.terminate()
+        process.send_signal(number)
         process.wait()
-        wait_for_the_end_of(process.pid)
+        with suppress(ProcessLookupError):  # which is raised when even the last one is gone and its parent has noticed
+            while True:
+                os.killpg(process.pid, 0)
+                time.sleep(0.1)
 
 
-def test_application_ends_with_a_demo_that_is_killed(clone: Path) -> None:
-    with started(clone / ".venv/bin/python", "tools/demo.py", "--serve", cwd=clone) as process:
-        line_of(process, "curl")
-        process.kill()
-        process.wait()
-        wait_for_the_end_of(process.pid)
-
-
-def test_application_of_the_readme_starts_and_asks_for_a_token(project: Path) -> None:
-    with started(project / ".venv/bin/litestar", "run", "--port", "0", cwd=project) as process:
+def test_application_of_the_readme_asks_for_a_token_and_passes_its_test(clone: Path, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APPLICATION.replace("<tenant>", "4f1a"))
+    (tmp_path / "test_app.py").write_text(TEST)
+    run(sys.executable, "-m", "venv", ".venv", cwd=tmp_path)
+    run(".venv/bin/pip", "install", "-q", f"{clone}{EXTRAS}", "pytest", cwd=tmp_path)
+    with started(".venv/bin/litestar", "run", "--port", "0", cwd=tmp_path) as process:
         url = line_of(process, "INFO:     Uvicorn running on").split()[4]
         answer = httpx2.get(f"{url}/me", trust_env=False)
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
-
-
-def test_test_of_the_readme_passes(project: Path) -> None:
-    assert "1 passed" in run(project / ".venv/bin/pytest", "-q", "-W", "error", cwd=project)
+    assert "1 passed" in run(".venv/bin/pytest", "-q", "-W", "error", cwd=tmp_path)
