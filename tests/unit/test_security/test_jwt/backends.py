@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from litestar import Litestar, Request, get, websocket
 from litestar.connection import WebSocket
 from litestar.di import Provide
-from litestar.exceptions import ImproperlyConfiguredException
+from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt import JWTAuth, OAuth2PasswordBearerAuth, Token, UnverifiedToken
 from litestar.security.jwt.keys import public_jwk
 from litestar.testing import TestClient
@@ -102,6 +102,17 @@ def own_backend(kind: Any = JWTAuth, **options: Any) -> JWTAuth[str, Token]:
     url = {"token_url": "/login"} if kind is OAuth2PasswordBearerAuth else {}
     made = kind(**{"token_secret": SECRET, "retrieve_user_handler": retrieve_user, **url, **options})
     return cast("JWTAuth[str, Token]", made)
+
+
+def is_accepted(
+    token: str, key: Any, algorithm: Any = "RS256", *, token_cls: type[Token] = Token, **options: Any
+) -> bool:
+    """Tell whether a token decodes."""
+    try:
+        token_cls.decode(token, key, algorithm, **options)
+    except NotAuthorizedException:
+        return False
+    return True
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedExce
 from litestar.security.jwt import Key, Token, UnverifiedToken
 from litestar.security.jwt.keys import KeySet, UnusableKeyError, VerificationKey, public_jwk, select, thumbprint
 
-from .backends import CLAIMS, FORGER, PRIVATE_KEYS, backend, base64url, pem, private_pem
+from .backends import CLAIMS, FORGER, PRIVATE_KEYS, backend, base64url, is_accepted, pem, private_pem
 
 RSA, EC, ED = PRIVATE_KEYS["RS256"], PRIVATE_KEYS["ES256"], PRIVATE_KEYS["EdDSA"]
 OTHER = FORGER.private_key
@@ -50,13 +50,6 @@ def signed(key: Any, algorithm: str, **header: Any) -> str:
     """Sign with a key and an algorithm that need not be for each other, or what the header says."""
     input_ = ".".join(base64url(json.dumps(part).encode()) for part in ({"alg": algorithm, **header}, CLAIMS))
     return f"{input_}.{base64url(jwt.get_algorithm_by_name(algorithm).sign(input_.encode(), key))}"
-
-
-def is_accepted(token: str, key: Any, algorithm: Any = "RS256") -> bool:
-    try:
-        return Token.decode(token, key, algorithm).sub == "ann"
-    except NotAuthorizedException:
-        return False
 
 
 @pytest.mark.parametrize("name", ALL_KEYS)
