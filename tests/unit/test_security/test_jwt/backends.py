@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import time
 from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
+from unittest.mock import AsyncMock
 
 import anyio
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from httpx import Headers
 
 from litestar import Litestar, Request, get, websocket
 from litestar.connection import WebSocket
@@ -22,11 +25,6 @@ from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedExce
 from litestar.security.jwt import JWTAuth, OAuth2PasswordBearerAuth, Token, UnverifiedToken
 from litestar.security.jwt.keys import public_jwk
 from litestar.testing import TestClient
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
-
-    AsyncTest = Callable[..., Coroutine[Any, Any, None]]
 
 SECRET: Final = "a secret that is long enough for any of the HMAC algorithms, even those of 512 bit"
 CLAIMS: Final[dict[str, Any]] = {"sub": "ann", "iat": 1, "exp": 1 << 32}
@@ -92,16 +90,14 @@ def retrieve_user(token: Token, connection: Any) -> str:
 
 def backend(key_provider: Any, kind: Any = JWTAuth, **options: Any) -> JWTAuth[str, Token]:
     """Make a backend that needs no audience."""
-    return own_backend(
-        kind, **{"token_secret": None, "key_provider": key_provider, "accepted_audiences": [], **options}
-    )
+    return own_backend(kind, key_provider=key_provider, **{"token_secret": None, "accepted_audiences": [], **options})
 
 
 def own_backend(kind: Any = JWTAuth, **options: Any) -> JWTAuth[str, Token]:
     """Make a backend that verifies the tokens that it issues, with a shared secret if nothing else is given."""
     url = {"token_url": "/login"} if kind is OAuth2PasswordBearerAuth else {}
-    made = kind(**{"token_secret": SECRET, "retrieve_user_handler": retrieve_user, **url, **options})
-    return cast("JWTAuth[str, Token]", made)
+    options = {"token_secret": SECRET, "retrieve_user_handler": retrieve_user, **url, **options}
+    return cast("JWTAuth[str, Token]", kind(**options))
 
 
 def is_accepted(
@@ -133,13 +129,11 @@ def provide(value: Any) -> Provide:
 
 @get("/")
 async def whoami(request: Request[str, Token, Any]) -> str:
-    """Answer with the user."""
     return request.user
 
 
 @websocket("/ws")
 async def greet(socket: WebSocket[str, Token, Any]) -> None:
-    """Send the user."""
     await socket.accept()
     await socket.send_text(socket.user)
     await socket.close()
@@ -163,39 +157,27 @@ def statuses(auth: Any, *sent: str | dict[str, str]) -> list[int]:
 
 async def status_of(app: Litestar, headers: Mapping[str, str], path: str = "/") -> int:
     """Send a request to an app, whether that has been started or not, and return the status code of the response."""
-    sent = await exchange(app, _encoded(headers), path)
-    return int(sent[0]["status"])
+    return int((await exchange(app, headers, path))[0]["status"])
 
 
 async def text_of(app: Litestar, headers: Mapping[str, str], path: str = "/ws") -> str:
     """Connect a websocket to an app, and return the text that it sends first, or else the reason why it refuses."""
-    sent = await exchange(app, _encoded(headers), path, type="websocket", scheme="ws", subprotocols=[])
+    sent = await exchange(app, headers, path, type="websocket", scheme="ws", subprotocols=[])
     return str(sent[1]["text"] if len(sent) > 1 else sent[0]["reason"])
 
 
-def _encoded(headers: Mapping[str, str]) -> Iterable[tuple[bytes, bytes]]:
-    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-
-
-async def exchange(app: Litestar, headers: Iterable[tuple[bytes, bytes]], path: str = "/", **scope: Any) -> list[Any]:
+async def exchange(app: Litestar, headers: Any, path: str = "/", **scope: Any) -> list[Any]:
     """Send a request without a body to an app, and return what it sends."""
+    fields = [(name.lower(), value) for name, value in Headers(headers).raw]
     scope = {
-        **({} if scope else {"type": "http", "method": "GET", "scheme": "http"}),
-        **{"http_version": "1.1", "asgi": {"version": "3.0"}, "root_path": "", "query_string": b"", "headers": headers},
-        **{"server": ("localhost", 80), "client": ("localhost", 1), "path": path, "raw_path": path.encode(), **scope},
+        **(scope or {"type": "http", "method": "GET", "scheme": "http"}),
+        **{"http_version": "1.1", "asgi": {"version": "3.0"}, "root_path": "", "query_string": b"", "headers": fields},
+        **{"server": ("localhost", 80), "client": ("localhost", 1), "path": path, "raw_path": path.encode()},
     }
     sent: list[Any] = []
-
-    async def receive() -> Any:
-        if scope["type"] == "http":
-            await anyio.sleep_forever()
-        return {"type": "websocket.connect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
+    receive: Any = AsyncMock(return_value={"type": "websocket.connect"})
     try:
-        await app(scope, receive, send)  # type: ignore[arg-type]
+        await app(cast("Any", scope), receive, AsyncMock(side_effect=sent.append))
     except Exception:  # Litestar 3 leaves it to the server to answer
         sent.append({"status": 500})
     return sent
@@ -212,7 +194,7 @@ def refusal_of(app: Litestar) -> str:
     return error.detail
 
 
-def on_both_libraries(test: AsyncTest, runner: Callable[..., Any] = anyio.run) -> Callable[..., None]:
+def on_both_libraries(test: Callable[..., Any], runner: Callable[..., Any] = anyio.run) -> Callable[..., None]:
     """Run a test on asyncio and on trio. It is no coroutine function, which plugins would run in their own ways."""
 
     @pytest.mark.parametrize("library", ["asyncio", "trio"])

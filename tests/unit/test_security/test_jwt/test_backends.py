@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import warnings
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import anyio
 import jwt
 import pytest
 import time_machine
-from jwt.utils import base64url_encode
 
 from litestar import Response, get, post
 from litestar.enums import ScopeType
 from litestar.exceptions import ImproperlyConfiguredException, LitestarWarning
-from litestar.security.jwt import JWTAuth, JWTCookieAuth, OAuth2PasswordBearerAuth, Token, UnverifiedToken
+from litestar.security.jwt import JWTAuth, JWTCookieAuth, OAuth2PasswordBearerAuth, Token
 
 from .backends import (
     CLAIMS,
@@ -28,6 +28,7 @@ from .backends import (
     SECRET,
     Issuer,
     backend,
+    base64url,
     bearer,
     client_of,
     greet,
@@ -87,40 +88,32 @@ def test_cookie_is_taken_where_the_header_has_no_token(kind: Any) -> None:
 
 
 def test_scheme_is_bearer_with_a_key_provider_and_any_without() -> None:
-    def spelled(token: str) -> list[dict[str, str]]:
-        values = "Bearer {}|bearer {}|BEARER   {}|Token {}|Basic {}|{}|Bearer|Bearer{}|Bearer \t{}".split("|")
-        return [{"Authorization": value.format(token)} for value in values]
-
-    tokens = (jwt.encode({**CLAIMS, "extras": {"x": n}}, SECRET, "HS384") for n in count())
-    sent, sent_own = spelled(ISSUER.token()), spelled(next(token for token in tokens if token.endswith("X")))
-    assert statuses(backend(KEY), *sent) == [200, 200, 200, 401, 401, 401, 401, 401, 401]
-    assert statuses(own_backend(algorithm="HS384"), *sent_own) == [200, 200, 200, 200, 200, 401, 401, 401, 401]
-    auths = backend(KEY, auth_scheme="Token"), own_backend(auth_scheme="Token", algorithm="HS384")
-    for auth, headers in zip(auths, (sent, sent_own), strict=True):
-        assert statuses(auth, *headers) == [401, 401, 401, 200, 401, 401, 401, 401, 401]
+    signed = next(t for n in count() if (t := jwt.encode({**CLAIMS, "n": n}, SECRET, "HS384")).endswith("X"))
+    spellings = "Bearer {}|bearer {}|BEARER   {}|Token {}|Basic {}|{}|Bearer|Bearer{}|Bearer \t{}".split("|")
+    own = partial(own_backend, algorithm="HS384")
+    for make, token, number in ((partial(backend, KEY), ISSUER.token(), 3), (own, signed, 5)):
+        sent = [{"Authorization": spelling.format(token)} for spelling in spellings]
+        assert statuses(make(), *sent) == [200] * number + [401] * (9 - number)
+        auth = make(auth_scheme="Token")
+        assert statuses(auth, *sent) == [401, 401, 401, 200, 401, 401, 401, 401, 401]
         assert auth.format_auth_header("x") == "Token x"
         with client_of(auth) as client:
             assert client.get("/").headers["WWW-Authenticate"] == "Token"
-    bare: Any = backend(KEY, auth_scheme="").openapi_components.security_schemes
-    assert bare["BearerToken"].type == "apiKey"
 
 
 def test_header_may_hold_the_bare_token_with_padding() -> None:
-    claims = next(c for c in (CLAIMS | {"x": "x" * n} for n in range(3)) if len(json.dumps(c)) % 3)
-
     def signed(padding: str) -> dict[str, str]:
         """Sign a token as an AWS load balancer does: what is signed includes the padding."""
-        segments = [base64url_encode(json.dumps(part).encode()).decode() for part in ({"alg": "ES256"}, claims)]
+        segments = [base64url(json.dumps(part).encode()) for part in ({"alg": "ES256"}, CLAIMS)]
         input_ = ".".join(segment + padding * (-len(segment) % 4) for segment in segments)
-        algorithm: Any = jwt.get_algorithm_by_name("ES256")
-        signature = base64url_encode(algorithm.sign(input_.encode(), OTHER.private_key)).decode()
+        signature = base64url(jwt.get_algorithm_by_name("ES256").sign(input_.encode(), OTHER.private_key))
         return {"X-Token": f"{input_}.{signature}{padding * (-len(signature) % 4)}"}
 
     prefixed = {"X-Token": f"Bearer {signed('=')['X-Token']}"}
-    auth = backend(pem(OTHER.private_key), auth_header="X-Token", auth_scheme="")
+    auth = backend(OTHER.private_key, auth_header="X-Token", auth_scheme="")
     assert statuses(auth, signed("="), signed(""), signed("=="), prefixed) == [200, 200, 401, 401]
     assert auth.format_auth_header("x") == "x"
-    assert statuses(backend(pem(OTHER.private_key), auth_header="X-Token"), prefixed) == [401]
+    assert statuses(backend(OTHER.private_key, auth_header="X-Token"), prefixed) == [401]
 
 
 def test_audiences_may_depend_on_the_issuer_or_be_strict() -> None:
@@ -153,30 +146,24 @@ def test_times_are_verified_with_leeway_or_not_at_all(kind: Any) -> None:
 
 
 def test_revoked_token_is_refused() -> None:
-    def is_revoked(token: Token, connection: Any) -> bool:
+    async def is_revoked(token: Token, connection: Any) -> bool:
         return bool(token.jti == connection.url.path)
 
-    async def is_revoked_later(token: Token, connection: Any) -> bool:
-        return is_revoked(token, connection)
-
-    for handler in (is_revoked, is_revoked_later):
+    for handler in (is_revoked, lambda token, connection: token.jti == connection.url.path):
         assert judged({"jti": "x"}, {"jti": "/"}, revoked_token_handler=handler) == [200, 401]
 
 
-def test_several_algorithms_are_accepted() -> None:
-    for algorithm, expected in (
-        (["RS256", "ES256"], [200, 200]),
-        (["ES256", "PS256"], [401, 200]),
-        ("RS256", [200, 401]),
+def test_keys_are_for_the_algorithms_that_are_accepted() -> None:
+    published = jwt.PyJWKSet.from_dict({"keys": [{**OTHER.jwk, "use": "enc"}, OTHER.jwk, ISSUER.jwk]})
+    for given, algorithm, expected in (
+        (lambda token: KEYS, ["RS256", "ES256"], [200, 200]),
+        (lambda token: KEYS, ["ES256", "PS256"], [401, 200]),
+        (lambda token: KEYS, "RS256", [200, 401]),
+        (KEYS, None, [200, 200]),
+        (published, "RS256", [200, 401]),  # an issuer may publish keys for other purposes, too
+        (published, None, [200, 200]),
     ):
-        assert statuses(backend(lambda token: KEYS, algorithm=algorithm), ISSUER.token(), OTHER.token()) == expected
-    assert statuses(backend(KEYS), ISSUER.token(), OTHER.token()) == [200, 200]
-
-
-def test_set_of_an_issuer_may_have_keys_for_other_purposes() -> None:
-    keys = jwt.PyJWKSet.from_dict({"keys": [{**OTHER.jwk, "use": "enc"}, OTHER.jwk, ISSUER.jwk]})
-    for algorithm, expected in (("RS256", [200, 401]), (None, [200, 200])):
-        assert statuses(backend(keys, algorithm=algorithm), ISSUER.token(), OTHER.token()) == expected
+        assert statuses(backend(given, algorithm=algorithm), ISSUER.token(), OTHER.token()) == expected
 
 
 @pytest.mark.parametrize("algorithm", PRIVATE_KEYS)
@@ -190,42 +177,23 @@ def test_algorithm_follows_from_the_key(algorithm: str) -> None:
         assert statuses(backend(each), issuer.token(), hmac) == [200, 401]
 
 
-class LookingAgain:
-    """A provider whose issuer has put another key behind a known ID."""
-
-    def __init__(self, first: Any, second: Any, issuers: tuple[str, ...] = ()) -> None:
-        self.first, self.second, self.issuers, self.asked = first, second, issuers, 0
-
-    def __call__(self, token: UnverifiedToken) -> Any:
-        return self.first
-
-    async def look_again(self, token: UnverifiedToken) -> Any:
-        self.asked += 1
-        if isinstance(self.second, Exception):
-            raise self.second
-        return self.second
-
-
 @pytest.mark.parametrize(
     ("first", "second", "claims", "status", "asked"),
     [
         (KEY, KEY, {}, 200, 0),
+        (KEY, KEY, {"exp": 5}, 401, 0),
         (FORGER.key, KEY, {}, 200, 1),
+        (FORGER.key, KEY, {"aud": "x"}, 401, 1),
         (FORGER.key, FORGER.key, {}, 401, 1),
         (FORGER.key, None, {}, 401, 1),
         (FORGER.key, LookupError(), {}, 401, 1),
         (FORGER.key, TimeoutError(), {}, 503, 1),
-        (FORGER.key, ZeroDivisionError(), {}, 500, 1),
-        (KEY, KEY, {"exp": 5}, 401, 0),
-        (KEY, KEY, {"sub": None}, 401, 0),
-        (FORGER.key, KEY, {"exp": 5}, 401, 1),
-        (FORGER.key, KEY, {"aud": "x"}, 401, 1),
     ],
 )
 def test_provider_is_asked_once_more(first: Any, second: Any, claims: Any, status: int, asked: int) -> None:
-    provider = LookingAgain(first, second)
+    provider = Mock(spec=["look_again"], return_value=first, look_again=AsyncMock(side_effect=[second]))
     assert statuses(backend(provider, accepted_audiences="api"), ISSUER.token(**claims)) == [status]
-    assert provider.asked == asked
+    assert provider.look_again.await_count == asked
 
 
 @each_kind
@@ -303,33 +271,20 @@ def test_provider_without_an_audience_is_warned_of(kind: Any) -> None:
     with pytest.warns(LitestarWarning, match="accepted_audiences") as caught:
         kind(retrieve_user_handler=print, key_provider=KEY, **url)
     assert caught[0].filename == __file__
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        backend(KEY, kind, accepted_audiences=[])
-        backend(KEY, kind, accepted_audiences={ISSUER.name: ["api"]})
-        own_backend(kind)
 
 
 @pytest.mark.parametrize("issuers", [(), (ISSUER.name,)])
 @pytest.mark.parametrize("path", ["", "/mcp", "/a/b"])
 def test_metadata_of_the_protected_resource_is_served_and_pointed_to(path: str, issuers: tuple[str, ...]) -> None:
-    auth = backend(
-        LookingAgain(KEY, KEY, issuers),
-        OAuth2PasswordBearerAuth,
-        accepted_issuers=None if issuers else ISSUER.name,
-        protected_resource=f"https://api.test{path}",
-        oauth_scopes={"read": "Read", "write": "Write"},
-    )
-    url = f"/.well-known/oauth-protected-resource{path}"
+    resource, url = f"https://api.test{path}", f"/.well-known/oauth-protected-resource{path}"
+    options: Any = {"protected_resource": resource, "oauth_scopes": {"read": "Read", "write": "Write"}}
+    options["accepted_issuers"] = None if issuers else ISSUER.name
+    provider = Mock(spec=["issuers"], return_value=KEY, issuers=issuers)
+    with client_of(backend(provider, OAuth2PasswordBearerAuth, **options)) as client:
+        challenges = [client.get("/", headers=each).headers["WWW-Authenticate"] for each in ({}, OTHER.auth_header())]
+        metadata = client.get(url).json()
     pointer = f'resource_metadata="https://api.test{url}"'
-    with client_of(auth) as client:
-        assert client.get("/").headers["WWW-Authenticate"] == f"Bearer {pointer}"
-        challenge = client.get("/", headers=OTHER.auth_header()).headers["WWW-Authenticate"]
-        assert challenge.startswith('Bearer error="invalid_token", error_description=')
-        assert challenge.endswith(pointer)
-        assert client.get(url).json() == {
-            "resource": f"https://api.test{path}",
-            "authorization_servers": [ISSUER.name],
-            "bearer_methods_supported": ["header"],
-            "scopes_supported": ["read", "write"],
-        }
+    refused = 'error="invalid_token", error_description="Token refused: unknown key"'
+    assert challenges == [f"Bearer {pointer}", f"Bearer {refused}, {pointer}"]
+    issuing = {"authorization_servers": [ISSUER.name], "scopes_supported": ["read", "write"]}
+    assert metadata == {"resource": resource, "bearer_methods_supported": ["header"], **issuing}
