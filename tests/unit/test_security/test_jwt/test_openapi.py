@@ -20,15 +20,13 @@ HTTP_BEARER = {"type": "http", "scheme": "Bearer", "bearerFormat": "JWT"}
 URL = "https://idp.test/.well-known/openid-configuration"
 
 
-class Discovering:
-    """A provider that has found its keys by way of a discovery document."""
-
-    openid_connect_url = URL
-    __call__ = Issuer.key_provider
-
-
 def keys_for(request: Request[Any, Any, Any], query: Any, limit: int = 1) -> Any:
     return KEY
+
+
+class Discovering:
+    openid_connect_url = URL
+    __call__ = Issuer.key_provider
 
 
 SCHEMES: dict[str, tuple[Any, dict[str, Any], dict[str, str]]] = {
