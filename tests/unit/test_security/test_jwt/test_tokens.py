@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, cast
-from unittest.mock import Mock
+from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import jwt
 import pytest
@@ -20,9 +20,10 @@ from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedExce
 from litestar.security.jwt import Key, KeyNotFoundException, KeysUnavailableException, Token, UnverifiedToken
 from litestar.security.jwt.keys import public_jwk
 
-from .backends import FORGER, PRIVATE_KEYS, SECRET, base64url
+from .backends import FORGER, PRIVATE_KEYS, SECRET, base64url, is_accepted
 
 NOW = 1_900_000_000
+IN_AN_HOUR = datetime.fromtimestamp(NOW + 3600, UTC)
 PRIVATE: Any = PRIVATE_KEYS["RS256"]
 PUBLIC = PRIVATE.public_key()
 
@@ -31,10 +32,6 @@ PUBLIC = PRIVATE.public_key()
 def clock() -> Iterator[time_machine.Traveller]:
     with time_machine.travel(NOW, tick=False) as traveller:
         yield traveller
-
-
-def in_an_hour() -> datetime:
-    return datetime.now(UTC) + timedelta(hours=1)
 
 
 def signed(payload: Any, **headers: Any) -> str:
@@ -50,32 +47,23 @@ def claims(**changed: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("secret", [SECRET, SECRET.encode(), [SECRET]])
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
 def test_secret_signs_and_verifies(algorithm: str, secret: Key) -> None:
-    encoded = Token(sub="ann", exp=in_an_hour()).encode(secret, algorithm)
-    for given in (secret, lambda token: secret):
-        assert Token.decode(encoded, given, algorithm).sub == "ann"
-    assert Token.decode(encoded.encode(), secret, algorithm).sub == "ann"  # type: ignore[arg-type]
-    with pytest.raises(NotAuthorizedException):
-        Token.decode(encoded, SECRET[::-1], algorithm)
+    encoded: Any = Token(sub="ann", exp=IN_AN_HOUR).encode(secret, algorithm)
+    assert Token.decode(encoded, lambda token: secret, algorithm).sub == "ann"
+    assert is_accepted(encoded, secret, algorithm)
+    assert is_accepted(encoded.encode(), secret, algorithm)
+    assert not is_accepted(encoded, SECRET[::-1], algorithm)
 
 
 @pytest.mark.parametrize("nothing", [None, b"", "", 5, b"\xff", "é", "\ud800"])
 @pytest.mark.parametrize(("key", "algorithm"), [(SECRET, "HS256"), (PUBLIC, "RS256")])
 def test_what_is_no_token_is_refused(nothing: Any, key: Key, algorithm: str) -> None:
-    with pytest.raises(NotAuthorizedException):
-        Token.decode(nothing, key, algorithm)
+    assert not is_accepted(nothing, key, algorithm)
 
 
 @pytest.mark.parametrize(("private", "public", "algorithm"), [(SECRET, SECRET, "HS256"), (PRIVATE, PUBLIC, "RS256")])
 def test_claims_survive(private: Key, public: Key, algorithm: str) -> None:
-    token = Token(
-        sub="ann",
-        exp=in_an_hour(),
-        iat=datetime.now(UTC) - timedelta(minutes=1),
-        iss="issuer",
-        aud=["a", "b"],
-        jti="1",
-        extras={"role": "admin"},
-    )
+    token = Token(IN_AN_HOUR, "ann", iss="issuer", aud=["a", "b"], jti="1", extras={"role": "admin"})
+    token.iat -= timedelta(minutes=1)
     assert Token.decode(token.encode(private, algorithm), public, algorithm, audience="b", issuer="issuer") == token
 
 
@@ -100,29 +88,22 @@ def test_claims_become_fields_of_a_subclass_or_else_extras() -> None:
     token = OwnToken.decode(encoded, PUBLIC, "RS256")
     assert (token.tenant, token.level, token.extras) == ("t", 5, {"x": 1, "y": 2})
     assert OwnToken.decode(signed(claims(level="7")), PUBLIC, "RS256").level == 7
-    with pytest.raises(NotAuthorizedException):
-        OwnToken.decode(signed(claims(tenant=[5])), PUBLIC, "RS256")
+    assert not is_accepted(signed(claims(tenant=[5])), PUBLIC, token_cls=OwnToken)
 
 
 SUB, EXP = "sub must be a string with a length greater than 0", "exp value must be a datetime in the future"
 IAT = "iat must be a current or past time"
+MADE: list[tuple[dict[str, Any], str]] = [
+    *(({"sub": ""}, SUB), ({"exp": None}, EXP), ({"iat": 5}, IAT)),
+    *(({"exp": datetime.fromtimestamp(NOW + n, UTC)}, message) for n, message in ((-1, EXP), (0, ""))),
+    *(({"iat": datetime.fromtimestamp(NOW + n, UTC)}, message) for n, message in ((1, IAT), (0, ""))),
+]
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"sub": ""}, SUB),
-        ({"exp": datetime.fromtimestamp(NOW - 1, UTC)}, EXP),
-        ({"exp": datetime.fromtimestamp(NOW, UTC)}, ""),
-        ({"iat": datetime.fromtimestamp(NOW + 1, UTC)}, IAT),
-        ({"iat": datetime.fromtimestamp(NOW, UTC)}, ""),
-        ({"exp": None}, EXP),
-        ({"iat": 5}, IAT),
-    ],
-)
+@pytest.mark.parametrize(("fields", "message"), MADE)
 def test_only_a_token_that_could_be_valid_is_made(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ImproperlyConfiguredException, match=f": {message}$") if message else nullcontext():
-        assert Token(**{"sub": "ann", "exp": in_an_hour(), **fields}).sub == "ann"
+        assert Token(**{"sub": "ann", "exp": IN_AN_HOUR, **fields}).sub == "ann"
 
 
 def test_cause_of_a_refusal_says_what_is_wrong() -> None:
@@ -164,22 +145,15 @@ def test_strict_audience_needs_one_audience() -> None:
 
 
 def test_key_is_found_by_a_provider() -> None:
-    asked: list[UnverifiedToken] = []
-
-    def provider(token: UnverifiedToken) -> Key:
-        asked.append(token)
-        return cast("Key", PUBLIC)
-
-    encoded = signed(claims(), kid="1")
-    assert Token.decode(encoded, provider, ["ES256", "RS256"]).sub == "ann"
-    assert Token.decode(encoded.encode(), PUBLIC, "RS256").sub == "ann"  # type: ignore[arg-type]
-    with pytest.raises(NotAuthorizedException):
-        Token.decode(encoded, provider, "PS256")
-    assert [(token.kid, token.algorithm) for token in asked] == [("1", "RS256")]
-    nothings: list[Any] = [None, [], ()]
-    for nothing in nothings:
-        with pytest.raises(NotAuthorizedException):
-            Token.decode(encoded, lambda _: nothing, "RS256")
+    answers: list[Any] = [PUBLIC, PUBLIC, None, [], ()]
+    provider = Mock(side_effect=answers)
+    encoded: Any = signed(claims(), kid="1")
+    assert not is_accepted(encoded, provider, "PS256")
+    provider.assert_not_called()
+    assert [is_accepted(encoded, provider, ["ES256", "RS256"]) for _ in answers] == [True, True, False, False, False]
+    [token] = provider.call_args.args
+    assert (token.kid, token.algorithm) == ("1", "RS256")
+    assert is_accepted(encoded.encode(), PUBLIC)
 
 
 def test_errors_of_a_provider_tell_whose_fault_it_is() -> None:
@@ -188,28 +162,16 @@ def test_errors_of_a_provider_tell_whose_fault_it_is() -> None:
         KeysUnavailableException: [jwt.PyJWKClientConnectionError("x"), ConnectionError("x")],
         ZeroDivisionError: [ZeroDivisionError("x")],
     }
-    for expected, errors in errors_by_kind.items():
-        for error in errors:
-            provider: Any = Mock(side_effect=error)
-            with pytest.raises(expected):
-                Token.decode(signed(claims()), lambda token: provider(token), "RS256")
+    for expected, error in ((expected, error) for expected, errors in errors_by_kind.items() for error in errors):
+        with pytest.raises(expected):
+            Token.decode(signed(claims()), Mock(side_effect=error), "RS256")
 
 
 def test_asynchronous_provider_is_refused() -> None:
-    class Later:
-        def __await__(self) -> Any:
-            return iter(())
-
-    async def provider(token: UnverifiedToken) -> Any:
-        return PUBLIC
-
-    def other(token: UnverifiedToken) -> Any:
-        return Later()
-
     message = ": its provider is asynchronous. Use it as the 'key_provider' of a backend$"
-    for given in (provider, other):
+    for provider in (AsyncMock(), Mock(return_value=Mock(spec=Awaitable))):
         with pytest.raises(ImproperlyConfiguredException, match=message):
-            Token.decode(signed(claims()), given, "RS256")
+            Token.decode(signed(claims()), provider, "RS256")
 
 
 def test_algorithm_that_pyjwt_was_taught_is_left_to_it() -> None:
@@ -219,10 +181,8 @@ def test_algorithm_that_pyjwt_was_taught_is_left_to_it() -> None:
 
     jwt.register_algorithm("REV", Reversed(Reversed.SHA256))
     try:
-        encoded = Token(sub="ann", exp=in_an_hour()).encode(SECRET, "REV")
-        assert Token.decode(encoded, SECRET, "REV").sub == "ann"
-        with pytest.raises(NotAuthorizedException):
-            Token.decode(encoded, SECRET, "HS256")
+        encoded = Token(sub="ann", exp=IN_AN_HOUR).encode(SECRET, "REV")
+        assert [is_accepted(encoded, SECRET, name) for name in ("REV", "HS256")] == [True, False]
     finally:
         jwt.unregister_algorithm("REV")
 
@@ -232,7 +192,7 @@ def private_jwk(**members: Any) -> jwt.PyJWK:
 
 
 def test_first_key_signs_and_names_itself_in_the_header() -> None:
-    token, jwk = Token(sub="ann", exp=in_an_hour()), private_jwk(kid="mine", alg="RS256")
+    token, jwk = Token(sub="ann", exp=IN_AN_HOUR), private_jwk(kid="mine", alg="RS256")
     encoded = token.encode([jwk, FORGER.private_key], "RS256")
     assert jwt.get_unverified_header(encoded)["kid"] == "mine"
     assert Token.decode(encoded, PUBLIC, "RS256") == token
@@ -242,21 +202,15 @@ def test_first_key_signs_and_names_itself_in_the_header() -> None:
 
 
 UNFIT: list[tuple[Any, str]] = [
-    (PUBLIC, "RS256"),
-    (jwt.PyJWK(public_jwk(PRIVATE)), "RS256"),
-    (PRIVATE, "ES256"),
-    (private_jwk(), "RS512"),
-    (SECRET, "RS256"),
-    (PRIVATE, "HS256"),
-    (SECRET, "HS1"),
-    ([], "HS256"),
+    *((PUBLIC, "RS256"), (jwt.PyJWK(public_jwk(PRIVATE)), "RS256"), (PRIVATE, "ES256"), (private_jwk(), "RS512")),
+    *((SECRET, "RS256"), (PRIVATE, "HS256"), (SECRET, "HS1"), ([], "HS256")),
 ]
 
 
 @pytest.mark.parametrize(("key", "algorithm"), UNFIT, ids=range(len(UNFIT)))
 def test_what_cannot_sign_is_an_error_of_the_application(key: Any, algorithm: str) -> None:
     with pytest.raises(ImproperlyConfiguredException, match=r": Failed to encode token$"):
-        Token(sub="ann", exp=in_an_hour()).encode(key, algorithm)
+        Token(sub="ann", exp=IN_AN_HOUR).encode(key, algorithm)
 
 
 HEADER = {"alg": "RS256", "kid": "k"}
@@ -296,7 +250,6 @@ def test_unverified_token_shows_what_the_token_says() -> None:
     header: Any = token.header
     header["x"]["y"] = header["alg"] = "changed"
     assert UnverifiedToken(token.encoded).header == token.header == {**HEADER, "x": {"y": parameter}}
-    assert UnverifiedToken(f"{token.encoded}==", allow_padding=True).header == token.header
 
 
 def test_claims_are_looked_at_when_asked_for() -> None:
@@ -314,16 +267,15 @@ def test_header_of_8192_characters_is_read() -> None:
 
 
 def test_padding_may_be_allowed() -> None:
-    for signature in ("AA", "AA=="):
-        encoded = unsigned(HEADER, signature=signature)
-        assert UnverifiedToken(encoded, allow_padding=True).encoded == encoded
-    assert UnverifiedToken(unsigned(HEADER).replace(".", "==.", 1), allow_padding=True).header == HEADER
+    for encoded in (unsigned(HEADER), unsigned(HEADER, signature="AA=="), unsigned(HEADER).replace(".", "==.", 1)):
+        token = UnverifiedToken(encoded, allow_padding=True)
+        assert (token.encoded, token.header) == (encoded, HEADER)
     for signature in ("AA=", "AA==="):
         with pytest.raises(jwt.InvalidTokenError):
             UnverifiedToken(unsigned(HEADER, signature=signature), allow_padding=True)
 
 
 def test_clock_of_today_is_used_by_default(clock: time_machine.Traveller) -> None:
-    assert Token(sub="ann", exp=in_an_hour()).iat == datetime.fromtimestamp(NOW, UTC)
+    assert Token(sub="ann", exp=IN_AN_HOUR).iat == datetime.fromtimestamp(NOW, UTC)
     clock.shift(10)
-    assert Token(sub="ann", exp=in_an_hour()).iat.timestamp() == NOW + 10 == time.time()
+    assert Token(sub="ann", exp=IN_AN_HOUR).iat.timestamp() == NOW + 10 == time.time()
