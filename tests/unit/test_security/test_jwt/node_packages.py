@@ -17,8 +17,6 @@ from typing import Any
 import pytest
 import uvicorn
 
-__all__ = ("installed_package", "listening", "program", "serving")
-
 # What tests put into the environment later, such as a proxy, is not for npm.
 _ENVIRONMENT = dict(os.environ)
 
@@ -45,37 +43,24 @@ def serving(app: Any, listener: socket.socket) -> Iterator[None]:
 
 def program(name: str) -> str:
     """Return the path of a program, or skip the test."""
-    if (path := shutil.which(name)) is None:
-        pytest.skip(f"{name} is not installed")
-    return path
+    return shutil.which(name) or pytest.skip(f"{name} is not installed")
 
 
 def installed_package(sources: Path, root: Path) -> Path:
     """Copy a folder with a ``package.json`` out of the tree, and install there what that asks for, once for each version."""
-    files = sorted(path for path in sources.iterdir() if path.suffix in {".js", ".json"})
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-    target = root / "build" / "node" / f"{sources.name}-{digest[:16]}"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            fresh = Path(scratch, "fresh")
-            fresh.mkdir()
-            for path in files:
-                shutil.copy(path, fresh)
-            _install(fresh, sources.name)
-            with suppress(OSError):  # another process was first
-                fresh.rename(target)
+    content = b"".join(path.read_bytes() for path in sorted(sources.glob("*.js*")))
+    target = root / "build" / "node" / f"{sources.name}-{hashlib.sha256(content).hexdigest()[:16]}"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        fresh = shutil.copytree(sources, Path(scratch, "fresh"))
+        action = "ci" if (fresh / "package-lock.json").exists() else "install"
+        command = [program("npm"), action, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        try:
+            subprocess.run(command, cwd=fresh, env=_ENVIRONMENT, capture_output=True, text=True, timeout=90, check=True)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as e:
+            pytest.skip(f"{sources.name}: {e} {e.stderr!r}")
+        with suppress(OSError):  # another process was first
+            fresh.rename(target)
     return target
-
-
-def _install(directory: Path, name: str) -> None:
-    action = "ci" if (directory / "package-lock.json").exists() else "install"
-    command = [program("npm"), action, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    try:
-        done = subprocess.run(
-            command, cwd=directory, env=_ENVIRONMENT, capture_output=True, text=True, timeout=90, check=False
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"npm did not install {name} in time")
-    if done.returncode:
-        pytest.skip(f"npm cannot install {name}: {done.stderr.strip()}")

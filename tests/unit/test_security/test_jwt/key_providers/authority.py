@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-USES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+SIGNS_CERTIFICATES = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
 
 
 class Authority:
@@ -21,9 +21,7 @@ class Authority:
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of a test")])
-        unused = dict.fromkeys((*USES, "encipher_only", "decipher_only"), False)
-        usage = x509.KeyUsage(**unused, key_cert_sign=True, crl_sign=True)
-        self.pem = self._certificate(self._name, usage, x509.BasicConstraints(ca=True, path_length=None))
+        self.pem = self._certificate(self._name, SIGNS_CERTIFICATES, x509.BasicConstraints(ca=True, path_length=None))
 
     def context_for(self, host: str) -> ssl.SSLContext:
         """Return what a server needs that passes for a host."""

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import pytest
 import time_machine
 
-from .issuer_server import START, Clock, Issuer, serving
+from .issuer_server import START, Clock, Issuer
 
 
 @pytest.fixture
 def issuer(clock: Clock) -> Iterator[Issuer]:
-    with serving() as issuer:
-        yield issuer
+    issuer = Issuer()
+    yield issuer
+    issuer.stop()
 
 
 @pytest.fixture

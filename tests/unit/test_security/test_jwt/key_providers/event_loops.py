@@ -23,16 +23,13 @@ def _run_without_waiting(test: Callable[[], Any], backend: str) -> None:
     if backend == "trio":
         trio.run(test, clock=MockClock(autojump_threshold=0))  # older releases of anyio pass no options on to trio
     else:
-        anyio.run(test, backend_options={"loop_factory": _SkippingLoop})
+        anyio.run(test, backend_options={"loop_factory": _skipping_loop})
 
 
-class _SkippingLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._skipping = _SkippingSelector()
-        super().__init__(self._skipping)
-
-    def time(self) -> float:
-        return self._skipping.now
+def _skipping_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.SelectorEventLoop(selector := _SkippingSelector())
+    loop.time = lambda: selector.now  # type: ignore[method-assign]
+    return loop
 
 
 class _SkippingSelector(selectors.DefaultSelector):

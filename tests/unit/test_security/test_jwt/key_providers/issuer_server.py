@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from inspect import isawaitable
+from ssl import SSLSocket
 from types import SimpleNamespace
 from typing import Any, TypeAlias, cast
 
 import jwt
 import time_machine
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from litestar.security.jwt.keys import public_jwk
+from tests.unit.test_security.test_jwt.backends import PRIVATE_KEYS
 
 from .authority import Authority
 
-RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 Clock: TypeAlias = time_machine.Traveller
-START = 1_750_000_000
+START = 1_750_000_000  # 2025-06-15 15:06:40
 HOUR, DAY = 3600, 86_400
 DISCOVERY = "/.well-known/openid-configuration"
 
@@ -37,15 +38,10 @@ class Signer:
     """A key of an issuer."""
 
     def __init__(self, kid: str | None = None, algorithm: str = "EdDSA", **members: Any) -> None:
-        self.algorithm = algorithm
-        if algorithm == "EdDSA":
-            self.key: Any = Ed25519PrivateKey.generate()
-        else:
-            self.key = RSA_KEY if algorithm.startswith(("RS", "PS")) else ec.generate_private_key(ec.SECP256R1())
-        self.kid = kid
+        self.kid, self.algorithm = kid, algorithm
+        self.key: Any = Ed25519PrivateKey.generate() if algorithm == "EdDSA" else PRIVATE_KEYS[algorithm]
         self.named = {} if kid is None else {"kid": kid}
-        public = jwt.get_algorithm_by_name(algorithm).to_jwk(self.key.public_key(), as_dict=True)
-        self.jwk = {name: value for name, value in public.items() if name != "key_ops"} | self.named | members
+        self.jwk = {**public_jwk(self.key), **self.named, **members}
 
     def token(self, headers: Mapping[str, Any] | None = None, **claims: Any) -> str:
         return jwt.encode({"sub": "someone", **claims}, self.key, self.algorithm, {**self.named, **(headers or {})})
@@ -67,14 +63,11 @@ class Answer:
     """What the server does with requests for one URL."""
 
     document: Any = None
-    """JSON, or the body itself as bytes, or a function that returns one of them, or ``None`` for what does not exist."""
+    """JSON, or the body itself as bytes, or a function that returns one of them."""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     hangs: bool = False
     """Whether it waits until the server is told to release what waits."""
-    drips: bool = False
-    length: int | None = None
-    """The Content-Length to claim."""
 
 
 class Issuer:
@@ -85,13 +78,13 @@ class Issuer:
         self.headers: list[dict[str, str]] = []
         self.release = threading.Event()
         self.authority = Authority()
-        self.jwks = Answer()
-        self.answers = {"/jwks": self.jwks}
-        self.publish(Signer("first"))
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.issuer = self
         self.issuer = f"http://127.0.0.1:{self._server.server_address[1]}"
         self.url = f"{self.issuer}/jwks"
+        self.jwks, self.discovery = Answer(), Answer({"issuer": self.issuer, "jwks_uri": self.url})
+        self.answers = {"/jwks": self.jwks, DISCOVERY: self.discovery}
+        self.publish(Signer("first"))
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def stop(self) -> None:
@@ -103,6 +96,7 @@ class Issuer:
         context = self.authority.context_for("localhost")
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.url = self.url.replace("http://127.0.0.1", "https://localhost")
+        self.answers[self.url] = self.jwks
 
     def publish(self, *signers: Signer) -> None:
         self.signers = signers
@@ -115,11 +109,6 @@ class Issuer:
 
     def token(self, **claims: Any) -> str:
         return self.signers[0].token(**claims)
-
-    def discover(self, **members: Any) -> Answer:
-        """Publish a discovery document."""
-        self.answers[DISCOVERY] = Answer({"issuer": self.issuer, "jwks_uri": self.url, **members})
-        return self.answers[DISCOVERY]
 
 
 class _Server(ThreadingHTTPServer):
@@ -140,48 +129,26 @@ class _Handler(BaseHTTPRequestHandler):
         # Python leaks the socket if it is wrapped when the client has left.
         if self.request.recv(1, socket.MSG_PEEK):
             with context.wrap_socket(self.request, server_side=True) as tunnel:
-                _TunnelHandler(tunnel, self.client_address, self.server)
+                _Handler(tunnel, self.client_address, self.server)
 
     def do_GET(self) -> None:
         issuer = cast("_Server", self.server).issuer
-        answer = replace(issuer.answers.get(self.path) or Answer(lambda: None))
-        if callable(answer.document):
-            answer.document = answer.document()
-            answer.status = 200 if answer.document else 404
-        body = answer.document if isinstance(answer.document, bytes) else json.dumps(answer.document).encode()
+        url = f"https://{self.headers['Host']}{self.path}" if isinstance(self.connection, SSLSocket) else self.path
+        answer = replace(issuer.answers.get(url) or Answer(status=404))
+        document = answer.document() if callable(answer.document) else answer.document
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
         issuer.headers.append({name.lower(): value for name, value in self.headers.items()})
-        issuer.requests.append(self.path)  # from now on, tests may change what later requests get
+        issuer.requests.append(url)  # from now on, tests may change what later requests get
         if answer.hangs:
             issuer.release.wait()
         self.send_response(answer.status)
-        for name, value in {"Content-Length": str(answer.length or len(body)), **answer.headers}.items():
+        for name, value in {"Content-Length": str(len(body)), **answer.headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        if answer.drips:
-            for position in range(len(body)):
-                self.wfile.write(body[position : position + 1])
-                if issuer.release.wait(0.05):
-                    return
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Keep quiet."""
-
-
-class _TunnelHandler(_Handler):
-    def parse_request(self) -> bool:
-        is_good = super().parse_request()
-        self.path = f"https://{self.headers['Host']}{self.path}"
-        return is_good
-
-
-@contextmanager
-def serving() -> Iterator[Issuer]:
-    issuer = Issuer()
-    try:
-        yield issuer
-    finally:
-        issuer.stop()
 
 
 def client_of(document_at: Callable[[str], Any], **headers: str) -> Any:

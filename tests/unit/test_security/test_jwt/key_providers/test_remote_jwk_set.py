@@ -3,23 +3,23 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import sys
-import threading
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from datetime import timedelta
-from email.utils import format_datetime
+from math import inf, nan
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
+import httpx2
 import pytest
 from anyio import to_thread
 
 from litestar.exceptions import ImproperlyConfiguredException
-from litestar.security.jwt import KeyNotFoundException, KeysUnavailableException, RemoteJWKSet, UnverifiedToken
+from litestar.security.jwt import KeysUnavailableException, RemoteJWKSet, UnverifiedToken
 from tests.unit.test_security.test_jwt.backends import on_both_libraries
 
-from .asking import APP, Log, answer_to, answers_at_once, ask, asking, forked, leave_in_the_middle, lines_of, until
+from .asking import APP, Log, answer_to, answers_at_once, ask, asking, exit_codes, lines_of, until
 from .issuer_server import DAY, HOUR, START, STRANGER, Clock, Issuer, Signer, at, bogus, client_of, jwks_of
 
 
@@ -35,20 +35,13 @@ def warm(provider: RemoteJWKSet) -> RemoteJWKSet:
     return provider
 
 
-def http_date(seconds: float) -> str:
-    return format_datetime(at(seconds), usegmt=True)
-
-
-# Hits, and renewals in the background
-
-
-@pytest.mark.parametrize("algorithm", ["RS256", "PS512", "ES256", "EdDSA"])
-@on_both_libraries
-async def test_only_the_first_token_waits(provider: RemoteJWKSet, issuer: Issuer, algorithm: str) -> None:
-    issuer.publish(Signer("any", algorithm), Signer("other"))
-    assert await answer_to(provider, issuer.token()) == "200"
-    assert answers_at_once(provider, issuer.token())
-    assert len(issuer.requests) == 1
+async def leave_in_the_middle(provider: RemoteJWKSet, issuer: Issuer) -> None:
+    """Cancel a request that waits for the issuer."""
+    issuer.jwks.hangs = True
+    with anyio.CancelScope() as request:
+        async with asking(provider, issuer.token()):
+            await until(lambda: issuer.requests)
+            request.cancel()
 
 
 @on_both_libraries
@@ -74,11 +67,10 @@ async def test_due_answer_is_renewed_in_the_background(warm: RemoteJWKSet, issue
         ({"Cache-Control": "max-age=99999999999999999999"}, {}, DAY),
         ({"Cache-Control": "x-max-age=900"}, {}, 600),
         ({"Cache-Control": "max-age=900", "Age": "nonsense"}, {}, 900),
-        ({"Date": http_date(-50), "Expires": http_date(850)}, {}, 900),
-        ({"Date": http_date(0), "Expires": http_date(900), "Age": "300"}, {}, 600),
-        ({"Expires": http_date(900)}, {}, 900),
+        ({"Date": "Sun, 15 Jun 2025 15:05:50 GMT", "Expires": "Sun, 15 Jun 2025 15:20:50 GMT"}, {}, 900),
+        ({"Date": "Sun, 15 Jun 2025 15:06:40 GMT", "Expires": "Sun, 15 Jun 2025 15:21:40 GMT", "Age": "300"}, {}, 600),
+        ({"Expires": "Sun, 15 Jun 2025 15:21:40 GMT"}, {}, 900),
         ({"Expires": "0"}, {}, 60),
-        ({"ETag": 'W/"\xe4\xf6', "Last-Modified": "yesterday"}, {}, 600),
         ({"Cache-Control": "max-age=900"}, {"lifetime": 30}, 30),
         ({"Cache-Control": "max-age=900"}, {"lifetime": timedelta(seconds=30)}, 30),
     ],
@@ -87,32 +79,21 @@ async def test_due_answer_is_renewed_in_the_background(warm: RemoteJWKSet, issue
 async def test_answer_is_fresh_as_long_as_it_says(clock: Clock, headers: Any, options: Any, lifetime: float) -> None:
     client = client_of(lambda url: jwks_of(Signer()), **headers)
     provider = RemoteJWKSet("https://issuer.test/keys", client=client, **options)
-    for _ in range(2):
-        await provider.refresh()
+    await provider.refresh()
     assert (provider.status().fetched_at, provider.status().expires_at) == (at(0), at(lifetime))
 
 
-# Misses
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        (Signer("same"), Signer("same")),
-        (Signer("same", "RS256"), Signer("same", "ES256")),
-        (Signer(None), Signer(None)),
-        (Signer(None, "RS256"), Signer(None, "ES256")),
-    ],
-    ids=["same kid", "same kid, other kind", "no kid", "no kid, other kind"],
-)
+@pytest.mark.parametrize("kid", ["same", None])
+@pytest.mark.parametrize("algorithms", [("EdDSA", "EdDSA"), ("PS256", "ES256")])
 @on_both_libraries
-async def test_new_key_behind_the_same_id(provider: RemoteJWKSet, issuer: Issuer, old: Signer, new: Signer) -> None:
-    issuer.publish(old)
-    issuer.jwks.headers = {"Cache-Control": "max-age=86400"}
-    assert await answer_to(provider, old.token()) == "200"
-    issuer.publish(new)
-    assert await answer_to(provider, new.token()) == "200"
-    assert answers_at_once(provider, old.token())
+async def test_only_a_new_key_is_waited_for_though_its_id_is_known(
+    provider: RemoteJWKSet, issuer: Issuer, kid: str | None, algorithms: tuple[str, str]
+) -> None:
+    old, new = (Signer(kid, algorithm) for algorithm in algorithms)
+    for signer in (old, new):
+        issuer.publish(signer)
+        assert await answer_to(provider, signer.token()) == "200"
+        assert answers_at_once(provider, old.token())
     assert len(issuer.requests) == 2
 
 
@@ -125,27 +106,11 @@ async def test_forged_tokens_delay_a_new_key(warm: RemoteJWKSet, issuer: Issuer,
     for _ in range(300):
         assert await answer_to(warm, forged) == "401"
     assert len(issuer.requests) == 3
-    new, waited = issuer.rotate(), 0
-    while await answer_to(warm, new.token()) != "200":
-        assert await answer_to(warm, forged) == "401"
-        clock.shift(1)
-        waited += 1
-    assert (waited, len(issuer.requests)) == (15, 4)
-
-
-def test_100_000_made_up_ids_cost_no_memory(warm: RemoteJWKSet, issuer: Issuer) -> None:
-    async def ask_for_each() -> None:
-        token = UnverifiedToken(bogus())
-        before = sys.getallocatedblocks()
-        for number in range(100_000):
-            token.kid = f"made-up-{number}"
-            with suppress(KeyNotFoundException):
-                await warm(token)  # type: ignore[misc]
-        gc.collect()
-        assert sys.getallocatedblocks() < before + 20_000
-
-    anyio.run(ask_for_each)
-    assert (warm.status().misses, len(issuer.requests)) == (100_000, 3)
+    new = issuer.rotate().token()
+    for seconds, answer in ((0, "401"), (14.9, "401"), (0.1, "200")):
+        clock.shift(seconds)
+        assert [await answer_to(warm, token) for token in (new, forged)] == [answer, "401"]
+    assert len(issuer.requests) == 4
 
 
 @on_both_libraries
@@ -167,20 +132,19 @@ async def test_unknown_key_may_be_new_if_the_fetch_fails(warm: RemoteJWKSet, iss
     with pytest.raises(KeysUnavailableException):
         await warm.look_again(UnverifiedToken(token))
     assert answers_at_once(warm, token)
-    assert len(issuer.requests) == 2
+    status = warm.status()
+    assert (status.url, status.issuer, status.last_error) == (issuer.url, None, "status 500")
+    assert (status.fetches, status.failures, status.misses, len(issuer.requests)) == (2, 1, 3, 2)
     issuer.jwks.status = 200
     clock.shift(1)
     assert await answer_to(warm, new.token()) == "200"
 
 
-# One fetch
-
-
 @on_both_libraries
 async def test_first_requests_share_a_fetch_though_one_leaves(provider: RemoteJWKSet, issuer: Issuer) -> None:
-    issuer.jwks.hangs = True
     await leave_in_the_middle(provider, issuer)
-    async with asking(provider, *[issuer.token()] * 1000) as answers:
+    copy_for_another_handler = deepcopy(provider)
+    async with asking(copy_for_another_handler, *[issuer.token()] * 1000) as answers:
         issuer.release.set()
     assert answers == ["200"] * 1000
     assert len(issuer.requests) == 1
@@ -189,21 +153,20 @@ async def test_first_requests_share_a_fetch_though_one_leaves(provider: RemoteJW
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_older_answer_replaces_no_newer_one(provider: RemoteJWKSet, issuer: Issuer, clock: Clock, backend: str) -> None:
     issuer.jwks.hangs = True
-    other_loop = threading.Thread(target=anyio.run, args=(provider.refresh,))
-    other_loop.start()
-    anyio.run(until, lambda: issuer.requests)
-    issuer.jwks.hangs = False
-    clock.shift(1)
-    new = issuer.rotate()
-    anyio.run(provider.refresh, backend=backend)
-    issuer.release.set()
-    other_loop.join()
+    with ThreadPoolExecutor(4) as threads:
+        older = threads.map(lambda library: anyio.run(provider.refresh, backend=library), ("asyncio", "trio") * 2)
+        anyio.run(until, lambda: len(issuer.requests) == 4)
+        issuer.jwks.hangs = False
+        clock.shift(1)
+        new = issuer.rotate()
+        anyio.run(provider.refresh, backend=backend)
+        issuer.release.set()
+        assert list(older) == [None] * 4
     assert provider.status().key_ids == (new.kid,)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_one_event_loop_after_the_other(provider: RemoteJWKSet, issuer: Issuer, backend: str) -> None:
-    issuer.jwks.hangs = True
     anyio.run(leave_in_the_middle, provider, issuer, backend=backend)
     issuer.jwks.hangs = False
     assert anyio.run(answer_to, provider, issuer.token()) == "200"
@@ -212,80 +175,54 @@ def test_one_event_loop_after_the_other(provider: RemoteJWKSet, issuer: Issuer, 
     gc.collect()
 
 
-def test_several_event_loops_at_once(provider: RemoteJWKSet, issuer: Issuer) -> None:
-    answers: list[str] = []
-    issuer.jwks.hangs = True
-
-    def run(backend: str) -> None:
-        answers.append(anyio.run(answer_to, provider, issuer.token(), backend=backend))
-
-    threads = [threading.Thread(target=run, args=(backend,)) for backend in ("asyncio", "trio") * 2]
-    for thread in threads:
-        thread.start()
-    anyio.run(until, lambda: len(issuer.requests) == 4)
-    issuer.release.set()
-    for thread in threads:
-        thread.join()
-    assert answers == ["200"] * 4
-
-
-def _answer_in_child(pipe: Any, provider: RemoteJWKSet, *tokens: str) -> None:
-    pipe.send([anyio.run(answer_to, provider, token) for token in tokens])
-
-
 def test_fork_after_load(warm: RemoteJWKSet, issuer: Issuer) -> None:
-    with forked(_answer_in_child, warm, issuer.token(), issuer.rotate().token()) as child:
-        assert child.recv() == ["200", "200"]
+    tokens = [issuer.token(), issuer.rotate().token()]
+
+    def work() -> None:
+        assert [anyio.run(answer_to, warm, token) for token in tokens] == ["200", "200"]
+
+    assert exit_codes(work) == [0]
 
 
-# Outages
-
-
+@pytest.mark.parametrize(
+    ("headers", "delays"),
+    [
+        ({}, (1, 2, 4, 8, 16, 30, 30)),
+        ({"Retry-After": "10"}, (10, 10, 10, 10, 16)),
+        ({"Retry-After": "100000"}, (30, 30)),
+        ({"Retry-After": "0"}, (1, 2)),
+        ({"Retry-After": "soon"}, (1, 2)),
+    ],
+)
 @on_both_libraries
-async def test_failed_fetch_is_repeated_later_and_later(provider: RemoteJWKSet, issuer: Issuer, clock: Clock) -> None:
-    issuer.jwks.status = 503
-    for delay in (1, 2, 4, 8, 16, 30, 30):
-        asked = len(issuer.requests)
-        with pytest.raises(KeysUnavailableException) as caught:
+async def test_failed_fetch_is_repeated_later_and_later(
+    provider: RemoteJWKSet, issuer: Issuer, clock: Clock, headers: dict[str, str], delays: tuple[int, ...]
+) -> None:
+    issuer.jwks.status, issuer.jwks.headers = 503, headers
+    for fetches, delay in enumerate(delays, 1):
+        with pytest.raises(KeysUnavailableException, match="Keys to verify tokens with are unavailable") as caught:
             await ask(provider, issuer.token())
-        assert caught.value.detail == "Keys to verify tokens with are unavailable"
         assert caught.value.headers and 0.75 * delay <= int(caught.value.headers["Retry-After"]) <= delay
         clock.shift(0.74 * delay)
         assert await answer_to(provider, issuer.token()) == "503"
-        assert len(issuer.requests) == asked + 1
+        assert len(issuer.requests) == fetches
         clock.shift(0.26 * delay + 0.001)
     issuer.jwks.status = 200
     assert await answer_to(provider, issuer.token()) == "200"
     assert provider.status().last_error is None
 
 
-@pytest.mark.parametrize(("document", "seconds"), [(jwks_of(STRANGER), 0.8 * 600), ([], 0.9), (None, 0.9)])
+@pytest.mark.parametrize(("document", "seconds"), [(jwks_of(STRANGER), 0.8 * 600), ([], 0.9)])
 @on_both_libraries
 async def test_fleet_does_not_ask_at_once(clock: Clock, document: Any, seconds: float) -> None:
-    asked: list[str] = []
-
-    def document_at(url: str) -> Any:
-        asked.append(url)
-        return document if document is not None else 1 / 0
-
+    document_at = Mock(return_value=document)
     fleet = [RemoteJWKSet("https://issuer.test/keys", client=client_of(document_at)) for _ in range(100)]
     for shift in (0, seconds):
         clock.shift(shift)
         for provider in fleet:
             await answer_to(provider, STRANGER.token())
         await anyio.wait_all_tasks_blocked()
-    assert 100 < len(asked) < 200
-
-
-@pytest.mark.parametrize(("value", "seconds"), [("10", 10), ("100000", 30), ("0", 1), ("soon", 1)])
-@on_both_libraries
-async def test_retry_after(provider: RemoteJWKSet, issuer: Issuer, clock: Clock, value: str, seconds: float) -> None:
-    issuer.jwks.status, issuer.jwks.headers = 503, {"Retry-After": value}
-    await answer_to(provider, issuer.token())
-    issuer.jwks.status = 200
-    for share, answer in ((0, "503"), (0.7, "503"), (0.3, "200")):
-        clock.shift(share * seconds)
-        assert await answer_to(provider, issuer.token()) == answer
+    assert 100 < document_at.call_count < 200
 
 
 @on_both_libraries
@@ -374,72 +311,45 @@ async def test_byte_order_mark_and_odd_keys_are_skipped(provider: RemoteJWKSet, 
     for _ in range(3):
         await provider.refresh()
     assert await answer_to(provider, good.token()) == "200"
-    skipped = {
+    levels = {record.getMessage().partition("skipped, ")[2]: record.levelno for record in records}
+    assert levels == {
         "'enc': not for signatures ('use')": logging.DEBUG,
         "'secret': unsupported 'kty'": logging.WARNING,
         "no key ID: not a JSON object": logging.WARNING,
         "no key ID: 'kid' is not a string": logging.WARNING,
     }
-    assert set(provider.status().skipped) == set(skipped)
-    logged = {reason: record.levelno for record in records for reason in skipped if reason in record.getMessage()}
-    assert logged == skipped
-    assert len(records) == len(skipped)
+    assert (set(provider.status().skipped), len(records)) == (set(levels), 4)
 
 
-# Options
+BAD_URLS = """
+    https://issuer.example/<tenant>/keys https://issuer.example/{tenant}/keys https://issuer.example/#keys https:///keys
+    https://user:secret@issuer.example/ https://issuer.example:0/ https://[::1/ issuer.example/keys ftp://issuer.example/keys
+    http://issuer.example/
+"""
+OPTIONS: dict[str, list[Any]] = {
+    "url": [None, "", " https://issuer.example/keys", *BAD_URLS.split()],
+    "lifetime": [0],
+    "timeout": [-1, 0, "5"],
+    "max_stale": [nan],
+    "withdrawn_grace": [inf, timedelta(-1)],
+    "headers": [{"a ": "c"}, {"a": "secret\n"}],
+    "client": ["https://proxy.example", httpx2.Client(trust_env=False), httpx2.AsyncClient],
+    "store": [object(), ""],
+}
 
 
-@pytest.mark.parametrize(
-    ("url", "options", "message"),
-    [
-        (None, {}, "URL is 'None'"),
-        ("", {}, "URL is ''"),
-        ("https://issuer.example/<tenant>/keys", {}, "placeholders"),
-        ("https://issuer.example/{tenant}/keys", {}, "placeholders"),
-        (" https://issuer.example/keys", {}, "placeholders"),
-        ("issuer.example/keys", {}, "https"),
-        ("ftp://issuer.example/keys", {}, "https"),
-        ("https:///keys", {}, "full https URL"),
-        ("https://issuer.example:0/", {}, "full https URL"),
-        ("https://[::1/", {}, "full https URL"),
-        ("https://user:secret@issuer.example/", {}, "credentials"),
-        ("https://issuer.example/#keys", {}, "fragment"),
-        ("http://issuer.example/keys", {}, "allow_http=True"),
-        ("https://issuer.example/", {"lifetime": 0}, "'lifetime' is 0"),
-        ("https://issuer.example/", {"timeout": -1}, "'timeout' is -1"),
-        ("https://issuer.example/", {"timeout": 0}, "'timeout' is 0"),
-        ("https://issuer.example/", {"timeout": "5"}, "'timeout' is '5'"),
-        ("https://issuer.example/", {"max_stale": float("nan")}, "'max_stale' is nan"),
-        ("https://issuer.example/", {"withdrawn_grace": float("inf")}, "'withdrawn_grace' is inf"),
-        ("https://issuer.example/", {"withdrawn_grace": timedelta(-1)}, "'withdrawn_grace' is"),
-        ("https://issuer.example/", {"headers": {"a ": "c"}}, "'headers'"),
-        ("https://issuer.example/", {"headers": {"a": "secret\n"}}, "'headers'"),
-        ("https://issuer.example/", {"client": "https://proxy.example"}, "'client' is a str"),
-        ("https://issuer.example/", {"store": object()}, "'store' is <object"),
-        ("https://issuer.example/", {"store": ""}, "'store' is ''"),
-    ],
-)
-def test_mistakes_are_told_at_construction(url: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ImproperlyConfiguredException) as caught:
-        RemoteJWKSet(url, **options)
-    assert message in caught.value.detail
-    assert "secret" not in caught.value.detail
+@pytest.mark.parametrize("name", OPTIONS)
+def test_option_that_is_a_mistake_is_named_at_construction(name: str) -> None:
+    for value in OPTIONS[name]:
+        with pytest.raises(ImproperlyConfiguredException, match=f"'{name}' (is|has)|The URL is") as caught:
+            RemoteJWKSet(**{"url": "https://issuer.example/", name: value})
+        assert "secret" not in caught.value.detail
 
 
-@pytest.mark.parametrize(
-    ("url", "options"),
-    [
-        ("http://localhost/keys", {}),
-        ("http://[::1]:8000/keys", {}),
-        ("http://keys.internal/", {"allow_http": True}),
-        ("https://issuer.example:8443/keys?p=b2c_1", {"timeout": timedelta(seconds=2)}),
-    ],
-)
-def test_urls_that_keys_may_come_from(url: str, options: dict[str, Any]) -> None:
-    assert repr(RemoteJWKSet(url, **options)) == f"RemoteJWKSet({url.partition('?')[0]!r})"
-
-
-# Life
+def test_urls_that_keys_may_come_from() -> None:
+    assert repr(RemoteJWKSet("http://issuer.example/", allow_http=True)) == "RemoteJWKSet('http://issuer.example/')"
+    for url in ("http://localhost/keys", "http://[::1]:8000/keys", "https://issuer.example:8443/keys?p=b2c_1"):
+        assert repr(RemoteJWKSet(url)) == f"RemoteJWKSet({url.partition('?')[0]!r})"
 
 
 @on_both_libraries
@@ -464,24 +374,3 @@ async def test_start_waits_for_keys_that_are_required(issuer: Issuer) -> None:
         async with provider.lifespan(APP):
             assert answers_at_once(provider, issuer.token())
     assert len(issuer.requests) == 2
-
-
-@on_both_libraries
-async def test_miss_that_meets_the_end_of_an_application_is_not_refused(warm: RemoteJWKSet, issuer: Issuer) -> None:
-    issuer.jwks.status, issuer.jwks.hangs = 500, True
-    async with asking(warm, issuer.rotate().token()) as answers:
-        async with warm.lifespan(APP):
-            await until(lambda: len(issuer.requests) == 2)
-        issuer.release.set()
-    assert answers == ["503"]
-
-
-@on_both_libraries
-async def test_status_and_identity(warm: RemoteJWKSet, issuer: Issuer) -> None:
-    assert await answer_to(warm, bogus()) == "401"
-    issuer.jwks.status = 500
-    assert await answer_to(warm, bogus()) == "503"
-    status = warm.status()
-    assert (status.url, status.issuer, status.last_error) == (issuer.url, None, "status 500")
-    assert (status.fetches, status.failures, status.misses) == (3, 1, 2)
-    assert deepcopy([warm]) == [warm]
