@@ -35,7 +35,6 @@ from .issuer_server import STRANGER, Answer, Clock, Issuer, bogus, jwks_of
     ("fault", "reason"),
     [
         ({"status": 500}, "^status 500$"),
-        ({"status": 400}, "^status 400$"),
         ({"status": 204, "document": b""}, "^status 204$"),
         ({"status": 300}, "^status 300, and redirects are not followed$"),
         ({"status": 399, "headers": {"Location": "/elsewhere"}}, "^status 399, and redirects are not followed$"),
@@ -96,7 +95,6 @@ async def test_answer_that_never_ends_is_left_when_it_is_late_or_too_large(
 @on_both_libraries
 async def test_server_that_never_speaks_tls_is_left_in_time(issuer: Issuer) -> None:
     # On a busy machine, the deadline of the fetch may come before the client's own, which ends connections properly.
-    error = ""
     with warnings.catch_warnings(action="ignore"):
         gc.collect()  # what other tests have left
     for timeout in (0.5, 5, 30):
@@ -105,11 +103,10 @@ async def test_server_that_never_speaks_tls_is_left_in_time(issuer: Issuer) -> N
                 provider = RemoteJWKSet(f"https://127.0.0.1:{silent.getsockname()[1]}/", timeout=timeout)
                 assert await answer_to(provider, issuer.token()) == "503"
             gc.collect()
-        error = str(provider.status().last_error)
-        if "ConnectTimeout" in error:
+        if "ConnectTimeout" in str(provider.status().last_error):
             assert [str(w.message) for w in caught if w.category is ResourceWarning] == []
             return
-    pytest.fail(error)
+    pytest.fail("the client never comes first")
 
 
 @on_both_libraries

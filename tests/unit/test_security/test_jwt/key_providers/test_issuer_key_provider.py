@@ -9,14 +9,8 @@ import pytest
 from jwt.exceptions import InvalidIssuerError
 
 from litestar.exceptions import ImproperlyConfiguredException
-from litestar.security.jwt import (
-    IssuerKeyProvider,
-    KeyNotFoundException,
-    KeysUnavailableException,
-    RemoteJWKSet,
-    UnverifiedToken,
-)
-from litestar.security.jwt.keys import SelectedKeys
+from litestar.security.jwt import IssuerKeyProvider, KeysUnavailableException, RemoteJWKSet, UnverifiedToken
+from litestar.security.jwt.keys import KeyNotFoundException, SelectedKeys
 from tests.unit.test_security.test_jwt.backends import on_both_libraries
 
 from .asking import APP, answer_to, ask, asking, until
@@ -66,6 +60,7 @@ async def test_token_is_verified_with_the_keys_of_its_issuer(provider: IssuerKey
         assert await answer_to(provider, tenants.token(name)) == "200"
         assert isinstance(ask(provider, tenants.token(name)), SelectedKeys)
     assert await answer_to(provider, tenants.signers[A].token(iss=B)) == "401"
+    assert deepcopy([provider]) == [provider]
     assert set(provider.status()) == {A, B}
     tenants.signers[A] = Signer(A)  # a new key behind a known ID
     assert await answer_to(provider, tenants.token(A)) == "200"
@@ -206,9 +201,3 @@ async def test_lifespans_of_all_kinds_of_providers_are_entered_once() -> None:
         own.lifespan.return_value.__aexit__.assert_not_awaited()
     own.lifespan.return_value.__aexit__.assert_awaited_once()
     assert provider.status() == {}
-
-
-def test_names_and_copies(tenants: Tenants) -> None:
-    given, found = IssuerKeyProvider({A: tenants(A), B: tenants(B)}), IssuerKeyProvider(tenants)  # type: ignore[dict-item]
-    assert (given.issuers, found.issuers) == ((A, B), ())
-    assert deepcopy([given]) == [given]

@@ -19,17 +19,6 @@ from tests.unit.test_security.test_jwt.node_packages import installed_package, p
 from .asking import answer_to, answers_at_once
 from .issuer_server import Signer
 
-OLDEST_NODE = 20
-
-
-@pytest.fixture(scope="module")
-def command(pytestconfig: pytest.Config) -> list[str]:
-    version = subprocess.run([program("node"), "--version"], capture_output=True, text=True, check=True).stdout
-    if int(version.removeprefix("v").partition(".")[0]) < OLDEST_NODE:
-        pytest.skip(f"oidc-provider needs Node {OLDEST_NODE}, this is {version}")
-    folder = installed_package(Path(__file__).parents[1] / "oidc_provider", pytestconfig.rootpath)
-    return ["node", str(folder / "provider.js")]
-
 
 @contextmanager
 def running(command: list[str], generation: str, issuer: str = "") -> Iterator[str]:
@@ -59,7 +48,9 @@ def tokens_of(issuer: str) -> Iterator[str]:
 
 @pytest.mark.xdist_group("oidc_provider")  # one worker installs it
 @on_both_libraries
-async def test_restart_and_rotation_go_unnoticed(command: list[str]) -> None:
+async def test_restart_and_rotation_go_unnoticed(pytestconfig: pytest.Config) -> None:
+    folder = installed_package(Path(__file__).parents[1] / "oidc_provider", pytestconfig.rootpath)
+    command = [program("node"), str(folder / "provider.js")]
     with running(command, "first") as issuer:
         provider, old = OpenIDProvider(issuer, timeout=30), list(tokens_of(issuer))
         assert [await answer_to(provider, token) for token in old] == ["200"] * 3

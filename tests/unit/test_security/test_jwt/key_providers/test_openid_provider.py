@@ -26,16 +26,13 @@ def provider(issuer: Issuer) -> OpenIDProvider:
     return OpenIDProvider(issuer.issuer, timeout=30, headers={"X-Api-Key": "abc"})
 
 
-def token_of(issuer: Issuer) -> str:
-    return issuer.token(iss=issuer.issuer)
-
-
 @on_both_libraries
 async def test_keys_are_found_once_by_the_name_of_the_issuer(provider: OpenIDProvider, issuer: Issuer) -> None:
-    async with provider.lifespan(APP), asking(provider, *[token_of(issuer)] * 100) as answers:
+    token = issuer.token(iss=issuer.issuer)
+    async with provider.lifespan(APP), asking(provider, *[token] * 100) as answers:
         pass
     assert answers == ["200"] * 100
-    assert answers_at_once(provider, token_of(issuer))
+    assert answers_at_once(provider, token)
     assert issuer.requests == [DISCOVERY, "/jwks"]
     assert [sent["x-api-key"] for sent in issuer.headers] == ["abc", "abc"]
     status = provider.status()
@@ -202,7 +199,6 @@ SIGNERS["unnamed"].named = {}  # in tokens
     [
         # The tenant and the issuer of a token have to agree.
         ("shared", {"iss": f"{ENTRA}/a/v2.0", "tid": "a"}, {}, "200"),
-        ("shared", {"iss": f"{ENTRA}/b/v2.0", "tid": "b"}, {}, "200"),
         ("shared", {"iss": f"{ENTRA}/a/v2.0", "tid": "b"}, {}, "401"),
         ("shared", {"iss": f"{ENTRA}/a/v2.0"}, {}, "401"),
         ("shared", {"iss": f"{ENTRA}/a/v2.0", "tid": ["a"]}, {}, "401"),
