@@ -11,6 +11,8 @@ from measure import Turns
 
 from litestar import Litestar, get
 from litestar.connection import ASGIConnection
+from litestar.exceptions import NotAuthorizedException
+from litestar.handlers import HTTPRouteHandler
 from litestar.security.jwt import JWTAuth, Token
 
 SECRET = "a secret that is long enough for HS256, and for the others as well, whichever it is"
@@ -25,7 +27,13 @@ async def handler() -> None:
     return None
 
 
-def application(**options: Any) -> Litestar:
+@get("/")
+async def refusing_handler() -> None:
+    challenge = 'Bearer error="invalid_token", error_description="Token refused: expired"'
+    raise NotAuthorizedException("Invalid token", headers={"WWW-Authenticate": challenge})
+
+
+def application(handler: HTTPRouteHandler = handler, **options: Any) -> Litestar:
     if not options:
         return Litestar([handler], logging_config=None, openapi_config=None)
     auth = JWTAuth[str, Token](retrieve_user_handler=retrieve_user, **options)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import cycle, repeat
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
 import jwt
 from measure import Report, Turns, best_times, in_turn
@@ -19,6 +20,8 @@ from tokens import SIZES, USUAL_SIZE, distinct_tokens, key_of, token_of
 
 from litestar.security.jwt import IssuerKeyProvider, RemoteJWKSet, Token, _verifier
 from litestar.security.jwt.testing import LocalIssuer
+
+Memory: TypeAlias = OrderedDict[bytes, tuple[bytes, Any]]
 
 _PYJWT = "jwt.decode with a PyJWK"
 _FIRST, _SEEN = "Token.decode, RemoteJWKSet, first sight", "Token.decode, RemoteJWKSet, seen before"
@@ -83,25 +86,25 @@ def _by_remembered(report: Report, issuer: LocalIssuer, remote: RemoteJWKSet, tu
     """Measure with a memory that is as good as empty, and with one that is full."""
     tokens = [token_of(issuer.token, f"user{n}", size="0.6 kB") for n in range(turns.rounds * turns.number)]
     size, key = _verifier._MEMORY_SIZE, key_of(issuer).key
-    full: dict[bytes, Any] = {number.to_bytes(32): key for number in range(size)}
-    of_one: dict[bytes, Any] = {}
+    full: Memory = OrderedDict((number.to_bytes(256), (b"", key)) for number in range(size))
+    of_one: Memory = OrderedDict()
 
-    def measure(what: str, few: Callable[[], dict[bytes, Any]], sent: Callable[[], Iterator[str]]) -> None:
+    def measure(what: str, few: Callable[[], Memory], sent: Callable[[], Iterator[str]]) -> None:
         report.heading(f"Token.decode by the number of remembered signatures, {what}")
         memories = {"few remembered": few, f"{size:,} remembered": lambda: full}
         functions = {name: in_turn(partial(_decode, "RS256", remote), sent()) for name in memories}
         before = {name: partial(_remember, memory) for name, memory in memories.items()}
         _report_growth(report, f"signatures, {what}", best_times(functions, turns, before))
 
-    measure("first sight", dict, lambda: iter(tokens))
+    measure("first sight", OrderedDict, lambda: iter(tokens))
     measure("seen before", lambda: of_one, lambda: repeat(tokens[0]))
-    _remember(dict)
-    if len(of_one) != 1 or len(full) != size or (0).to_bytes(32) in full:
+    _remember(OrderedDict)
+    if len(of_one) != 1 or len(full) != size or bytes(256) in full:
         raise AssertionError("Signatures are not remembered where this looks for them")
 
 
-def _remember(memory: Callable[[], dict[bytes, Any]]) -> None:
-    setattr(_verifier, "_verified_by", memory())
+def _remember(memory: Callable[[], Memory]) -> None:
+    setattr(_verifier, "_verified", memory())
 
 
 def _report_growth(report: Report, what: str, times: Mapping[str, float]) -> None:

@@ -77,7 +77,7 @@ def main(
     bare = partial(jwt.decode, key=key, algorithms=["RS256"], audience="api")
     functions = {"jwt.decode": in_turn(bare, cycle(tokens)), "Token.decode": in_turn(decode, cycle(tokens))}
     options: dict[str, Any] = {"accepted_audiences": ["api"], "algorithm": "RS256"}
-    with_client = {"token_secret": "", "authentication_middleware_class": workaround(jwks_url)}
+    with_client: dict[str, Any] = {"token_secret": "", "authentication_middleware_class": workaround(jwks_url)}
     with_key = application(token_secret=key, **options)
     cases = {
         "no authentication": Case(application(), cycle(tokens)),

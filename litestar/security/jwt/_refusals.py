@@ -86,6 +86,6 @@ def challenge(exception: HTTPException, scheme: str = "Bearer", **parameters: st
         **parameters: Parameters of the challenge, such as ``error``.
     """
     headers: Mapping[str, str] = exception.headers or {}
-    if not any(name.lower() == "www-authenticate" for name in headers):
+    if "www-authenticate" not in map(str.lower, headers):
         values = ", ".join(f'{name}="{_NOT_QUOTABLE.sub("?", value)}"' for name, value in parameters.items())
         exception.headers = {**headers, "WWW-Authenticate": f"{scheme} {values}".rstrip()}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import lru_cache
-from hashlib import sha256
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 import jwt
@@ -20,12 +19,11 @@ __all__ = ("verify",)
 # PyJWT looks at each character of a token in Python, which takes longer than the mathematics of RSA. What it does with a
 # token before it verifies it is not public, so it is only replaced in versions that the tests have been run with.
 _TRIED_VERSIONS: Final = frozenset({"2.14.0", "2.15.0", "2.15.1"})
-# About 150 kB. A client sends the same token for some minutes.
+# About 2 MB of usual tokens. A client sends the same token for some minutes.
 _MEMORY_SIZE: Final = 1_024
 
-# The keys that have verified signatures, by the digest of the signature and of what it signs. The oldest goes first.
-_verified_by: Final[dict[bytes, Any]] = {}
-_making_room: Final = Lock()
+# Signatures that have been verified, each with what it signs and the key. The oldest goes first.
+_verified: Final = OrderedDict[bytes, tuple[bytes, Any]]()
 
 
 class _Remembering:
@@ -39,16 +37,13 @@ class _Remembering:
         self.prepare_key = algorithm.prepare_key
 
     def verify(self, msg: bytes, key: Any, sig: bytes) -> bool:
-        digest = sha256(b"%b.%b" % (msg, sig)).digest()
-        known = _verified_by.get(digest)
-        if known is not None and (known is key or known == key):
+        if _verified.get(sig) == (msg, key):
             return True
         if not self._algorithm.verify(msg, key, sig):
             return False
-        with _making_room:
-            if digest not in _verified_by and len(_verified_by) >= _MEMORY_SIZE:
-                del _verified_by[next(iter(_verified_by))]
-            _verified_by[digest] = key
+        if len(_verified) >= _MEMORY_SIZE:
+            _verified.popitem(last=False)
+        _verified[sig] = msg, key
         return True
 
 

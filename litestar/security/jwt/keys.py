@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, cast, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast, get_args, runtime_checkable
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -79,7 +79,8 @@ class UnusableKeyError(ValueError):
     """A key that cannot be used here. The message says which rule it breaks."""
 
 
-class SelectedKeys(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SelectedKeys:
     """The keys that may verify a token, all for its algorithm. They need no further selection."""
 
     algorithm: str
@@ -229,7 +230,7 @@ def select(key: Key | None, token: UnverifiedToken) -> SelectedKeys:
     if isinstance(key, SelectedKeys) and key.algorithm == token.algorithm:
         return key
     several: Any = () if key is None or isinstance(key, SelectedKeys) else single_keys(key)
-    if token.algorithm in ASYMMETRIC_ALGORITHMS:
+    if several and token.algorithm in ASYMMETRIC_ALGORITHMS:
         return KeySet(usable_keys(several)).select(token)
     return SelectedKeys(token.algorithm, tuple(several[:_MAX_CANDIDATES]))
 
@@ -353,8 +354,8 @@ def single_keys(key: Key) -> Sequence[SingleKey]:
     if isinstance(key, jwt.PyJWKSet):
         return cast("Sequence[SingleKey]", key.keys)
     if isinstance(key, Sequence) and not isinstance(key, (str, bytes)):
-        return cast("Sequence[SingleKey]", key)
-    return (key,)
+        return key
+    return (cast("SingleKey", key),)
 
 
 def verification_key(key: SingleKey) -> VerificationKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
+from functools import partial
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 
@@ -96,6 +97,13 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
         self.token_secret = options["token_secret"]
         self.verify_expiry = options.get("verify_expiry", True)
         self.verify_not_before = options.get("verify_not_before", True)
+        self._expected: dict[str, Any] = {
+            **MISSING_CLAIMS,
+            "algorithm": self.algorithm,
+            "audience": self.token_audience,
+            "issuer": None if callable(self.token_issuer) else self.token_issuer,
+            WRONG_TYPE: sorted(self.accepted_types or ()),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Authenticate a connection and pass it on.
@@ -205,8 +213,8 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
 
     def _decode(self, encoded_token: str, key: Key, algorithm: Any, audience: Any) -> Token:
         # Overrides of ``decode`` that were written before there was a leeway do not know it.
-        further: dict[str, Any] = {"leeway": self.leeway} if self.leeway else {}
-        return self.token_cls.decode(
+        decode = partial(self.token_cls.decode, leeway=self.leeway) if self.leeway else self.token_cls.decode
+        return decode(
             encoded_token=encoded_token,
             secret=key,
             algorithm=algorithm,
@@ -216,7 +224,6 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
             verify_exp=self.verify_expiry,
             verify_nbf=self.verify_not_before,
             strict_audience=self.strict_audience,
-            **further,
         )
 
     def _unverified(self, encoded_token: str) -> UnverifiedToken:
@@ -268,14 +275,7 @@ class JWTAuthenticationMiddleware(AbstractAuthenticationMiddleware):
 
     def _refuse(self, exception: NotAuthorizedException, reason: str, encoded_token: str = "") -> None:
         """Log why a token is refused, and let the response say so."""
-        issuer = self.token_issuer
-        expected: Any = {
-            **MISSING_CLAIMS,
-            "algorithm": self.algorithm,
-            "audience": self.token_audience,
-            "issuer": exception.__cause__ if issuer is None or callable(issuer) else issuer,
-            WRONG_TYPE: sorted(self.accepted_types or ()),
-        }.get(reason)
+        expected = self._expected.get(reason) or (exception.__cause__ if reason == "issuer" else None)
         if reason == "unknown key":
             with suppress(jwt.InvalidTokenError):
                 expected = f"a known key, not {str(self._unverified(encoded_token).kid)[:64]!r}"

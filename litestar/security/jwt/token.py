@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Awaitable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
@@ -192,8 +191,7 @@ class Token:
             audience = _single_audience(audience)
         try:
             encoded_token, algorithms, keys = _keys_for(encoded_token, secret, algorithms)
-            checks: Any = {"algorithms": algorithms, "audience": audience, "issuer": issuer, "options": options}
-            payload = cls._first_verified(keys, encoded_token=encoded_token, **checks)
+            payload = cls._first_verified(keys, encoded_token, algorithms, issuer, audience, options)
             return cls._from_payload(payload, is_foreign=isinstance(secret, SelectedKeys))
         except (UnusableKeyError, jwt.InvalidKeyError) as e:
             raise ImproperlyConfiguredException(f"The key to verify tokens with cannot be used: {e}") from e
@@ -201,12 +199,18 @@ class Token:
             raise NotAuthorizedException("Invalid token") from e
 
     @classmethod
-    def _first_verified(cls, keys: Sequence[Any], **arguments: Any) -> Any:
+    def _first_verified(
+        cls, keys: Sequence[Any], token: str, names: list[str], issuer: Any, audience: Any, options: Any
+    ) -> Any:
         """Return the claims of a token, if one of some keys verifies it."""
-        for key in keys[:-1]:
-            with suppress(jwt.InvalidSignatureError):
-                return cls.decode_payload(secret=key, **arguments)
-        return cls.decode_payload(secret=keys[-1], **arguments)
+        try:
+            return cls.decode_payload(
+                encoded_token=token, secret=keys[0], algorithms=names, issuer=issuer, audience=audience, options=options
+            )
+        except jwt.InvalidSignatureError:
+            if len(keys) == 1:
+                raise
+        return cls._first_verified(keys[1:], token, names, issuer, audience, options)
 
     @classmethod
     def _from_payload(cls, payload: dict[str, Any], *, is_foreign: bool) -> Self:
@@ -223,7 +227,7 @@ class Token:
         if not isinstance(extras, dict):
             raise jwt.DecodeError("'extras' is not an object")
         nested = extras.keys() - payload if is_foreign and extras else ()
-        claims["extras"] = {**extras, **payload}
+        claims["extras"] = {**extras, **payload} if extras else payload
         token = msgspec.convert(claims, cls, strict=False)
         if nested:  # what other issuers put under "extras" grants nothing
             token.__dict__["_nested_claims"] = nested
@@ -262,7 +266,10 @@ def _keys_for(encoded: Any, secret: Any, algorithms: list[str]) -> tuple[str, li
     Returns:
         The token, the algorithms to accept, and the keys, at least one.
     """
-    if not (callable(secret) or isinstance(secret, SelectedKeys)) and _ASYMMETRIC.isdisjoint(algorithms):
+    if isinstance(secret, SelectedKeys):  # by a backend, which has looked at the token
+        if secret.keys and secret.algorithm in algorithms:
+            return encoded, [secret.algorithm], secret.keys
+    elif not callable(secret) and _ASYMMETRIC.isdisjoint(algorithms):
         return encoded, algorithms, single_keys(secret)
     if len(algorithms) > 1:
         refuse_mixture(algorithms)
