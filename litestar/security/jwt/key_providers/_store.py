@@ -128,7 +128,7 @@ class SharedCopy:
         if len(data) > _MAX_SIZE:
             raise ValueError("the copy is too large")
         listings, now = {}, time.time()
-        for jwk, (asked_at, fresh_until) in msgspec.json.decode(data).items():
+        for jwk, (asked_at, fresh_until) in msgspec.json.decode(data, type=dict[str, tuple[float, float]]).items():
             if asked_at > now + _MAX_SKEW or not 0 < fresh_until - asked_at <= self._longest:
                 raise ValueError("the copy has times that cannot be")
             with suppress(UnusableKeyError):  # another release may have written it, which can use more
