@@ -35,7 +35,7 @@ LINES: list[str] = []
 each_algorithm = pytest.mark.parametrize("algorithm", KEYS)
 # With FUZZING=thorough in the environment, as many tokens are tried as it takes to be sure.
 QUICK = os.environ.get("FUZZING") != "thorough"
-fuzz = settings(deadline=None, derandomize=QUICK, max_examples=40 if QUICK else 5_000, database=None)
+fuzz = settings(deadline=None, derandomize=QUICK, max_examples=40 if QUICK else 2_000, database=None)
 fuzz = settings(fuzz, suppress_health_check=list(HealthCheck))
 
 
@@ -111,7 +111,8 @@ def mutations(draw: Any, token: str) -> str:
         draw(st.sampled_from(["", "e30", "bnVsbA", parts[0] * 2, part.swapcase()])),
     ]
     changed = [[*parts[:segment], spelled, *parts[segment + 1 :]] for spelled in spellings]
-    changed += [draw(st.permutations(parts)), [*parts, "", *draw(st.lists(st.sampled_from(parts), max_size=3))]]
+    further = st.lists(st.sampled_from(["", *parts]), min_size=1, max_size=4)
+    changed += [draw(st.permutations(parts)), parts + draw(further)]
     whole = [start + inserted[0] + rest, start + rest, start + inserted + token[position:], start]
     return str(draw(st.sampled_from([*whole, *map(".".join, changed)])))
 
@@ -133,6 +134,10 @@ def _is_time(value: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, (str, type(None)))
+
+
+def _is_audience(value: Any) -> bool:
+    return _is_text(value) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
 
 
 def _is_no_json(text: bytes) -> bool:
@@ -166,10 +171,7 @@ RULES_OF_TOKEN = {
     "'iat' is no time": Rule(lambda t: not _is_time(t.claims.get("iat")), {"iat": str(NOW - 99)}),
     "'sub' is absent or empty": Rule(lambda t: not t.claims.get("sub"), {"sub": ""}),
     "'iss' is no text": Rule(lambda t: not _is_text(t.claims.get("iss")), {"iss": 1}),
-    "'aud' is neither a text nor a list of texts": Rule(
-        lambda t: not _is_text(a := t.claims.get("aud")) and not (isinstance(a, list) and all(map(_is_text, a))),
-        {"aud": {"api": 1}},
-    ),
+    "'aud' is no text and no list of texts": Rule(lambda t: not _is_audience(t.claims.get("aud")), {"aud": [None]}),
     "'extras' is no object": Rule(lambda t: not isinstance(t.claims.get("extras", {}), dict), {"extras": None}),
 }
 # All further ways to be refused with a public key.
