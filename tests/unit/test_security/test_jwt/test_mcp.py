@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
+from unittest.mock import AsyncMock
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import pytest
@@ -25,7 +26,7 @@ from litestar_mcp import LitestarMCP
 from mcp import Client
 from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from mcp.shared.auth import OAuthClientMetadata
 from mcp_types import TextContent
 from pydantic import AnyUrl
 
@@ -49,36 +50,16 @@ process.stdin.resume().on("end", () => process.exit());
 """
 
 
-class Computer:
-    """What the client needs around it: a place to store things, and a browser, in which Alice logs in and consents."""
-
-    client_info: OAuthClientInformationFull | None = None
-    tokens: OAuthToken | None = None
-
-    async def get_tokens(self) -> OAuthToken | None:
-        return self.tokens
-
-    async def set_tokens(self, tokens: OAuthToken) -> None:
-        self.tokens = tokens
-
-    async def get_client_info(self) -> OAuthClientInformationFull | None:
-        return self.client_info
-
-    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        self.client_info = client_info
-
-    async def browse(self, url: str) -> None:
-        async with httpx2.AsyncClient(trust_env=False) as browser:
-            while not url.startswith(CALLBACK):
-                page = await browser.get(url)
-                if page.status_code == 200:
-                    ((action, prompt),) = re.findall(FORM, page.text)
-                    page = await browser.post(action, data={"prompt": prompt, "login": "alice", "password": "any"})
-                url = urljoin(str(page.url), page.headers["Location"])
-        self.redirected = dict(parse_qsl(urlsplit(url).query))
-
-    async def code(self) -> AuthorizationCodeResult:
-        return AuthorizationCodeResult(**self.redirected)
+async def log_in(url: str) -> AuthorizationCodeResult:
+    """Do what happens in a browser, in which Alice logs in and consents."""
+    async with httpx2.AsyncClient(trust_env=False) as browser:
+        while not url.startswith(CALLBACK):
+            page = await browser.get(url)
+            if page.status_code == 200:
+                ((action, prompt),) = re.findall(FORM, page.text)
+                page = await browser.post(action, data={"prompt": prompt, "login": "alice", "password": "any"})
+            url = urljoin(str(page.url), page.headers["Location"])
+    return AuthorizationCodeResult(**dict(parse_qsl(urlsplit(url).query)))
 
 
 @pytest.fixture
@@ -96,33 +77,25 @@ async def me(request: Request[str, Token, Any]) -> str:
     return f"{request.user} from {request.auth.iss} at {request.auth.aud}"
 
 
-@pytest.fixture
-def url(issuer: str, path: str) -> Iterator[str]:
+@pytest.mark.parametrize("path", ["/mcp", ""])
+@on_both_libraries
+async def test_client_finds_the_authorization_server_from_the_challenge(issuer: str, path: str) -> None:
+    see, browse = AsyncMock(), AsyncMock()
+    storage = AsyncMock(**{"get_tokens.return_value": None, "get_client_info.return_value": None})
+    about_client = OAuthClientMetadata(redirect_uris=[AnyUrl(CALLBACK)])
     with listening() as (listener, url):
         resource = url + path
         auth = backend(OpenIDProvider(issuer), accepted_audiences=[resource], protected_resource=resource)
         app = Litestar([me], on_app_init=[auth.on_app_init], plugins=[LitestarMCP()])
+        oauth = OAuthClientProvider(f"{url}/mcp", about_client, storage, browse, lambda: log_in(*browse.call_args.args))
         with serving(app, listener):
-            yield url
-
-
-@pytest.mark.parametrize("path", ["/mcp", ""])
-@on_both_libraries
-async def test_client_finds_the_authorization_server_from_the_challenge(issuer: str, url: str, path: str) -> None:
-    seen: list[httpx2.Response] = []
-
-    async def see(response: httpx2.Response) -> None:
-        seen.append(response)
-
-    computer = Computer()
-    about_client = OAuthClientMetadata(redirect_uris=[AnyUrl(CALLBACK)])
-    oauth = OAuthClientProvider(f"{url}/mcp", about_client, computer, computer.browse, computer.code)
-    async with (
-        httpx2.AsyncClient(auth=oauth, event_hooks={"response": [see]}, trust_env=False) as http,
-        Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client,
-    ):
-        tools = (await client.list_tools()).tools
-        answer = await client.call_tool("me")
+            async with (
+                httpx2.AsyncClient(auth=oauth, event_hooks={"response": [see]}, trust_env=False) as http,
+                Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client,
+            ):
+                tools = (await client.list_tools()).tools
+                answer = await client.call_tool("me")
+    seen = [call.args[0] for call in see.call_args_list]
     metadata_url = f"{url}/.well-known/oauth-protected-resource{path}"
     assert seen[0].headers["WWW-Authenticate"] == f'Bearer resource_metadata="{metadata_url}"'
     assert [(response.status_code, response.request.method, str(response.url)) for response in seen] == [
