@@ -8,11 +8,8 @@ import pytest
 from litestar.security.jwt.testing import LocalIssuer
 from tests.examples.test_security.test_jwt.internet import Internet
 
-ENVIRONMENT = {
-    "CLIENT_ID": "22222222-2222-2222-2222-222222222222",
-    "ISSUER": "https://idp.example.com",
-    "TENANT_ID": "11111111-1111-1111-1111-111111111111",
-}
+ISSUER = "https://idp.example.com"
+IDS = {"CLIENT_ID": "22222222-2222-2222-2222-222222222222", "TENANT_ID": "11111111-1111-1111-1111-111111111111"}
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +19,7 @@ def internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Intern
     ca_file = tmp_path / "ca.pem"
     ca_file.write_bytes(internet.authority.pem)
     proxies = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), internet.issuer)
-    for name, value in {**ENVIRONMENT, **proxies, "SSL_CERT_FILE": str(ca_file)}.items():
+    for name, value in {**IDS, "ISSUER": ISSUER, **proxies, "SSL_CERT_FILE": str(ca_file)}.items():
         monkeypatch.setenv(name, value)
     yield internet
     internet.stop()
@@ -30,4 +27,4 @@ def internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Intern
 
 @pytest.fixture
 def idp(internet: Internet) -> LocalIssuer:
-    return internet.host(LocalIssuer(issuer="https://idp.example.com", audience="my-api"))
+    return internet.host(LocalIssuer(issuer=ISSUER, audience="my-api"))

@@ -134,14 +134,11 @@ def test_cookie_authenticates_requests_and_websockets(idp: LocalIssuer) -> None:
 
 
 def test_mcp_client_finds_the_authorization_server(idp: LocalIssuer) -> None:
-    resource = "https://api.example.com/mcp"
-    metadata = "/.well-known/oauth-protected-resource/mcp"
+    api, metadata = "https://api.example.com", "/.well-known/oauth-protected-resource/mcp"
     with client_of("protected_resource") as client:
-        challenge = client.post("/mcp").headers["WWW-Authenticate"]
-        assert challenge == f'Bearer resource_metadata="https://api.example.com{metadata}"'
+        assert client.post("/mcp").headers["WWW-Authenticate"] == f'Bearer resource_metadata="{api}{metadata}"'
         assert client.get(metadata).json()["authorization_servers"] == [idp.issuer]
-        headers = idp.auth_header("alice", aud=resource)
-        assert client.post("/mcp", headers=headers).json() == {"user": "alice"}
+        assert client.post("/mcp", headers=idp.auth_header("alice", aud=f"{api}/mcp")).json() == {"user": "alice"}
 
 
 @pytest.mark.parametrize(

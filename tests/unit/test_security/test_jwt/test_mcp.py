@@ -66,10 +66,9 @@ async def log_in(url: str) -> AuthorizationCodeResult:
 def issuer(pytestconfig: pytest.Config) -> Iterator[str]:
     folder = installed_package(Path(__file__).parent / "oidc_provider", pytestconfig.rootpath)
     command = [program("node"), "--input-type=module", "--eval", PROVIDER]
-    with Popen(command, cwd=folder, stdin=PIPE, stdout=PIPE, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
+    with Popen(command, cwd=folder, stdin=PIPE, stdout=PIPE, text=True) as process:  # ends with its input
+        assert process.stdout is not None
         yield process.stdout.readline().strip()
-        process.stdin.close()
 
 
 @get("/me", mcp_tool="me")
