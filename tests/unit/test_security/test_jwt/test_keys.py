@@ -117,7 +117,7 @@ SELECTION: dict[str, tuple[list[Any], dict[str, Any], bool]] = {
     "the named one": ([jwk(OTHER, kid="1"), jwk(RSA, kid="2")], {"kid": "2"}, True),
     "another name": ([jwk(OTHER, kid="1"), jwk(RSA, kid="2")], {"kid": "1"}, False),
     "an unknown name": ([jwk(RSA, kid="1")], {"kid": "2"}, False),
-    "no name": ([jwk(OTHER, kid="1"), jwk(RSA, kid="2")], {}, True),
+    "no name": ([jwk(OTHER, kid="1"), jwk(RSA, kid="2"), jwk(OTHER, kid="3")], {}, True),
     "one without a name": ([jwk(OTHER, kid="1"), RSA.public_key()], {"kid": "2"}, True),
     "one name twice": ([jwk(OTHER, kid="1"), jwk(RSA, kid="1")], {"kid": "1"}, True),
     "one name twice, of other kinds": ([jwk(EC, kid="1"), jwk(RSA, kid="1")], {"kid": "1"}, True),

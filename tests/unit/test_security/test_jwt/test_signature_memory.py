@@ -51,6 +51,12 @@ def test_memory_is_bounded_at_1024_signatures() -> None:
         assert verify.call_count == (expected if REMEMBERS else len(tokens))
 
 
+def test_remembered_signature_vouches_for_nothing_else() -> None:
+    (remembered, _, signature), (other, *_) = (fresh_token().rpartition(".") for _ in range(2))
+    assert is_accepted(f"{remembered}.{signature}", JWK)
+    assert not is_accepted(f"{other}.{signature}", JWK)
+
+
 def test_override_that_verifies_no_signature_poisons_nothing() -> None:
     class Careless(Token):
         @classmethod
