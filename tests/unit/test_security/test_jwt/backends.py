@@ -100,15 +100,11 @@ def own_backend(kind: Any = JWTAuth, **options: Any) -> JWTAuth[str, Token]:
     return cast("JWTAuth[str, Token]", kind(**options))
 
 
-def is_accepted(
-    token: str, key: Any, algorithm: Any = "RS256", *, token_cls: type[Token] = Token, **options: Any
-) -> bool:
-    """Tell whether a token decodes."""
+def is_accepted(token: str, key: Any, algorithm: Any = "RS256", *, token_cls: Any = Token, **options: Any) -> bool:
     try:
-        token_cls.decode(token, key, algorithm, **options)
+        return bool(token_cls.decode(token, key, algorithm, **options))
     except NotAuthorizedException:
         return False
-    return True
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -123,7 +119,6 @@ def with_secret(token: str) -> str:
 
 
 def provide(value: Any) -> Provide:
-    """Make a dependency that is always the same."""
     return Provide(lambda: value, sync_to_thread=False)
 
 

@@ -221,14 +221,11 @@ def test_login_answers_with_the_token(kind: Any, in_body: bool) -> None:
 
     with client_of(auth, login) as client:
         answer = client.post("/login")
-    assert answer.status_code == 201
     scheme, token = answer.headers["Authorization"].split()
-    assert scheme == "Bearer"
+    assert (answer.status_code, scheme) == (201, "Bearer")
     assert Token.decode(token, SECRET, "HS256").sub == "ann"
-    assert dict(answer.cookies) == ({} if kind is JWTAuth else {"token": token})
-    if kind is not JWTAuth:
-        attributes = answer.headers["Set-Cookie"].split("; ")
-        assert {"HttpOnly", "Max-Age=300", "Path=/", "SameSite=lax"} <= set(attributes)
+    cookie = f"token={token}; HttpOnly; Max-Age=300; Path=/; SameSite=lax"
+    assert answer.headers.get("Set-Cookie") == (None if kind is JWTAuth else cookie)
     oauth = {"access_token": token, "token_type": "bearer", "refresh_token": None, "expires_in": 300}
     body = oauth if kind is OAuth2PasswordBearerAuth else {"token": token}
     assert answer.json() == (body if in_body else None)
@@ -255,7 +252,7 @@ def test_token_class_may_sign_as_it_likes() -> None:
         def encode(self, secret: Any, algorithm: str, headers: dict[str, Any] | None = None) -> str:
             return f"{secret}/{algorithm}"
 
-    assert own_backend(token_secret="own", token_cls=Own).create_token("ann") == "own/HS256"
+    assert own_backend(token_secret=5, token_cls=Own).create_token("ann") == "5/HS256"
 
 
 def test_secret_signs_while_the_provider_verifies() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import pytest
@@ -38,19 +39,6 @@ class Started:
             self.events.append(f"close {self.name}")
 
 
-class Gate:
-    """A factory that waits until it is let through, and counts its calls."""
-
-    def __init__(self) -> None:
-        self.calls, self.called, self.opened = 0, anyio.Event(), anyio.Event()
-
-    async def keys(self) -> KeyProvider:
-        self.calls += 1
-        self.called.set()
-        await self.opened.wait()
-        return ISSUER.key_provider
-
-
 async def exchange(app: Litestar, statuses: list[int], path: str = "/") -> None:
     statuses.append(await status_of(app, ISSUER.auth_header(), path))
 
@@ -58,10 +46,12 @@ async def exchange(app: Litestar, statuses: list[int], path: str = "/") -> None:
 @pytest.mark.parametrize("attach", ["on_app_init", "middleware", "override"])
 @on_both_libraries
 async def test_100_concurrent_first_requests_call_a_factory_once(attach: str) -> None:
-    gate, statuses = Gate(), list[int]()
+    calls, statuses, opened = list[None](), list[int](), anyio.Event()
 
-    async def keys() -> KeyProvider:  # Litestar copies the dependencies of layers, and with a method its object
-        return await gate.keys()
+    async def keys() -> KeyProvider:
+        calls.append(None)
+        await opened.wait()
+        return ISSUER.key_provider
 
     auth = backend(OTHER.key_provider if attach == "override" else Provide(keys))
     layer = {"key_provider": Provide(keys)} if attach == "override" else {}
@@ -70,32 +60,33 @@ async def test_100_concurrent_first_requests_call_a_factory_once(attach: str) ->
     async with anyio.create_task_group() as group:
         for path in ["/", "/2"] * 50:
             _ = group.start_soon(exchange, app, statuses, path)
-        await gate.called.wait()
         await anyio.wait_all_tasks_blocked()
-        gate.opened.set()
+        opened.set()
     await exchange(app, statuses)
-    assert (statuses, gate.calls) == ([200] * 101, 1)
+    assert (statuses, len(calls)) == ([200] * 101, 1)
 
 
 @on_both_libraries
 async def test_cancelled_first_request_breaks_no_other() -> None:
-    gate, statuses, first = Gate(), list[int](), anyio.CancelScope()
-    app = app_of(backend(Provide(gate.keys)))
+    calls, statuses, opened = list[None](), list[int](), anyio.Event()
 
-    async def cancelled() -> None:
-        with first:
-            await status_of(app, ISSUER.auth_header())
+    async def keys() -> KeyProvider:
+        calls.append(None)
+        await opened.wait()
+        return ISSUER.key_provider
 
+    app = app_of(backend(Provide(keys)))
     async with anyio.create_task_group() as group:
-        _ = group.start_soon(cancelled)
-        await gate.called.wait()
-        for _ in range(10):
-            _ = group.start_soon(exchange, app, statuses)
+        async with anyio.create_task_group() as first:
+            _ = first.start_soon(exchange, app, statuses)
+            await anyio.wait_all_tasks_blocked()
+            for _ in range(10):
+                _ = group.start_soon(exchange, app, statuses)
+            await anyio.wait_all_tasks_blocked()
+            first.cancel_scope.cancel()
         await anyio.wait_all_tasks_blocked()
-        first.cancel()
-        await anyio.wait_all_tasks_blocked()
-        gate.opened.set()
-    assert (statuses, gate.calls) == ([200] * 10, 2)
+        opened.set()
+    assert (statuses, len(calls)) == ([200] * 10, 2)
 
 
 def test_event_loop_that_is_gone_holds_up_nobody() -> None:
@@ -217,12 +208,10 @@ async def test_providers_are_started_once_and_closed_with_the_application() -> N
 
 
 def test_provider_that_cannot_start_stops_the_start_and_closes_the_others() -> None:
-    class Required(Started):
-        def lifespan(self, app: Litestar) -> Any:
-            raise ImproperlyConfiguredException("required")
-
+    required = Mock(spec=["lifespan"])
+    required.lifespan.side_effect = ImproperlyConfiguredException("required")
     events: list[str] = []
     other = backend(Started(events), key_provider_name="other")
-    for key_provider in (Required([]), provide(Required([]))):
+    for key_provider in (required, provide(required)):
         assert refusal_of(app_of([other, backend(key_provider)])) == "required"
     assert events == ["start provider", "close provider"] * 2
