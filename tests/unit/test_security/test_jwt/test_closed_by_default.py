@@ -226,6 +226,12 @@ def test_provider_that_returns_no_key_refuses_the_token(nothing: Any) -> None:
         assert statuses(backend(provider), ISSUER.token()) == [401]
 
 
+@pytest.mark.parametrize("nothing", [None, [], ()], ids=repr)
+def test_no_key_is_no_secret(nothing: Any) -> None:
+    tokens = map(signed_with, ("", "HS256", "None", "[]", "()"))
+    assert set(statuses(backend(later(nothing), algorithm="HS256"), *tokens)) == {401}
+
+
 def test_client_of_pyjwt_is_a_provider_whose_faults_are_not_those_of_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     odd = {"key_ops": None, "use": None, "issuer": 1, "x5c": None, "x5t": 1}
     keys = json.dumps({"keys": [{**ISSUER.jwk, **odd}]}).encode()
