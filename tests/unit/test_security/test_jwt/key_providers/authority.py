@@ -12,8 +12,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-SIGNS_CERTIFICATES = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-
 
 class Authority:
     """Signs certificates for any host, with the one key that all of them have."""
@@ -21,7 +19,8 @@ class Authority:
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of a test")])
-        self.pem = self._certificate(self._name, SIGNS_CERTIFICATES, x509.BasicConstraints(ca=True, path_length=None))
+        signs_certificates = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+        self.pem = self._certificate(self._name, signs_certificates, x509.BasicConstraints(ca=True, path_length=None))
 
     def context_for(self, host: str) -> ssl.SSLContext:
         """Return what a server needs that passes for a host."""

@@ -11,9 +11,8 @@ import warnings
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import anyio
 import httpx
@@ -166,7 +165,7 @@ async def test_clients_of_the_application_are_used_and_not_closed(issuer: Issuer
     assert (issuer.headers[0]["x-mine"], issuer.headers[0]["accept-encoding"]) == ("yes", "identity")
 
 
-@pytest.mark.parametrize("response", [None, SimpleNamespace(status_code=200, headers={}, content=None), KeyError("?")])
+@pytest.mark.parametrize("response", [None, Mock(status_code=200, headers={}, content=None), KeyError("?")])
 @on_both_libraries
 async def test_function_that_returns_nonsense_is_a_failed_fetch(response: Any) -> None:
     provider = RemoteJWKSet("https://issuer.test/keys", client=AsyncMock(spec=[], side_effect=[response]))

@@ -70,8 +70,7 @@ def test_url_of_the_document_is_made_of_the_issuer(name: str, well_known: Any, u
         ("http://a.example", {}, "allow_http=True"),
         (A, {"discovery_url": "http://a.example"}, "allow_http=True"),
         (A, {"well_known": "openid"}, "'well_known'"),
-        (A, {"issuer_in_tokens": [1]}, "'issuer_in_tokens'"),
-        (A, {"issuer_in_tokens": ""}, "'issuer_in_tokens'"),
+        *((A, {"issuer_in_tokens": names}, "'issuer_in_tokens'") for names in ([1], "")),
         (A, {"timeout": -1}, "'timeout'"),
     ],
 )
@@ -189,7 +188,6 @@ SIGNERS = {
     "unnamed": Signer("unnamed", issuer=V2),
     "unbound": Signer("unbound"),
     "consumers": Signer("consumers", issuer=f"{ENTRA}/9188040d/v2.0"),
-    "other": Signer("other", issuer="https://other.example"),
 }
 SIGNERS["unnamed"].named = {}  # in tokens
 
@@ -209,7 +207,6 @@ SIGNERS["unnamed"].named = {}  # in tokens
         ("unbound", {"iss": f"{ENTRA}/a/v2.0", "tid": "a"}, {}, "200"),
         ("consumers", {"iss": f"{ENTRA}/a/v2.0", "tid": "a"}, {}, "401"),
         ("consumers", {"iss": f"{ENTRA}/9188040d/v2.0", "tid": "9188040d"}, {}, "200"),
-        ("other", {"iss": f"{ENTRA}/a/v2.0", "tid": "a"}, {}, "401"),
         ("unnamed", {"iss": f"{ENTRA}/a/v2.0", "tid": "a"}, {}, "200"),
         # Tokens of version 1 over keys of version 2 need the literal name.
         ("shared", {"iss": V1_OF_A, "tid": "a"}, {"issuer_in_tokens": V1_OF_A}, "200"),
