@@ -198,7 +198,7 @@ SIGNERS["unnamed"].named = {}  # in tokens
         # The tenant and the issuer of a token have to agree.
         ("shared", {"iss": f"{ENTRA}/a/v2.0", "tid": "a"}, {}, "200"),
         ("shared", {"iss": f"{ENTRA}/a/v2.0", "tid": "b"}, {}, "401"),
-        ("shared", {"iss": f"{ENTRA}/a/v2.0"}, {}, "401"),
+        ("shared", {"iss": f"{ENTRA}/None/v2.0"}, {}, "401"),
         ("shared", {"iss": f"{ENTRA}/a/v2.0", "tid": ["a"]}, {}, "401"),
         ("shared", {"iss": f"{ENTRA}//v2.0"}, {}, "401"),
         ("shared", {"iss": V2, "tid": "{tenantid}"}, {}, "200"),

@@ -331,7 +331,7 @@ OPTIONS: dict[str, list[Any]] = {
     "timeout": [-1, 0, "5"],
     "max_stale": [nan],
     "withdrawn_grace": [inf, timedelta(-1)],
-    "headers": [{"a ": "c"}, {"a": "secret\n"}],
+    "headers": [{"a ": "c"}, {"a": "secret\nb: c"}],
     "client": ["https://proxy.example", httpx2.Client(trust_env=False), httpx2.AsyncClient],
     "store": [object(), ""],
 }
