@@ -46,12 +46,10 @@ def client_of(example: ModuleType | str) -> Iterator[TestClient[Litestar]]:
         yield client
 
 
-def answer_of(
-    example: ModuleType | str, token: str, path: str = "/me", *, header: str = "Authorization", scheme: str = "Bearer "
-) -> str:
+def answer_of(example: ModuleType | str, token: str, path: str = "/me") -> str:
     """Start the application of an example, and tell what it makes of a token."""
     with client_of(example) as client:
-        return outcome_of(client.get(path, headers={header: scheme + token}))
+        return outcome_of(client.get(path, headers={"Authorization": f"Bearer {token}"}))
 
 
 def outcome_of(response: Response) -> str:

@@ -4,6 +4,7 @@ import os
 import runpy
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,14 @@ from litestar.security.jwt import KeysUnavailableException
 from litestar.security.jwt.testing import LocalIssuer
 from litestar.stores.memory import MemoryStore
 from litestar.stores.redis import RedisStore
-from tests.examples.test_security.test_jwt.internet import Internet, answer_of, client_of, load
+from tests.examples.test_security.test_jwt.internet import Internet, answer_of, client_of, load, outcome_of
 
-
-def issuer_of(**options: Any) -> LocalIssuer:
-    return LocalIssuer(**{"issuer": "https://idp.example.com", "audience": "my-api", **options})
+issuer_of = partial(LocalIssuer, issuer="https://idp.example.com", audience="my-api")
 
 
 def public_pem(issuer: LocalIssuer) -> bytes:
     key: Any = jwt.PyJWK(issuer.jwks["keys"][-1]).key
-    pem: bytes = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return pem
+    return bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
 def test_workers_share_what_one_has_fetched(idp: LocalIssuer, internet: Internet, monkeypatch: MonkeyPatch) -> None:
@@ -111,7 +109,8 @@ def test_load_balancer_vouches_for_users(headers: Any, claims: Any, answer: str,
     issuer = issuer_of(algorithm="ES256")
     internet.put(f"https://public-keys.auth.elb.eu-central-1.amazonaws.com/{KID}", lambda: public_pem(issuer))
     token = issuer.token("alice", iat=None, aud=None, headers={"signer": ARN, "kid": KID, **headers}, **claims)
-    assert answer_of("aws_load_balancer", token, header="x-amzn-oidc-data", scheme="") == answer
+    with client_of("aws_load_balancer") as client:
+        assert outcome_of(client.get("/me", headers={"x-amzn-oidc-data": token})) == answer
 
 
 def test_token_can_be_looked_into(idp: LocalIssuer, monkeypatch: MonkeyPatch, capsys: CaptureFixture[str]) -> None:

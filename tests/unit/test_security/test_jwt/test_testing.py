@@ -191,25 +191,22 @@ class Mistaken(LocalIssuer):
         raise LookupError("a mistake")
 
 
-@pytest.mark.parametrize("kind", [LocalIssuer, Mistaken])
-def test_requests_and_lost_connections_print_nothing_and_mistakes_of_a_subclass_are_printed(
-    kind: type[LocalIssuer], capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("kind", "printed"), [(LocalIssuer, ""), (Mistaken, "LookupError: a mistake")])
+def test_lost_connections_print_nothing_and_mistakes_of_a_subclass_are_printed(
+    kind: type[LocalIssuer], printed: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with kind(algorithm="ES256") as issuer:
         with closing(connect(issuer)) as connection:
             connection.request("GET", JWKS)
-            assert connection.sock.recv(1) == (b"" if kind is Mistaken else b"H")
+            assert connection.sock.recv(1) == (b"" if printed else b"H")
             # The connection is reset when a socket that does not linger closes.
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         for thread in threading.enumerate():
             if "process_request_thread" in thread.name:
                 thread.join(20)
                 assert not thread.is_alive()
-    printed = capfd.readouterr()
-    if kind is Mistaken:
-        assert "LookupError: a mistake" in printed.err
-    else:
-        assert printed == ("", "")
+    output = "".join(capfd.readouterr())
+    assert printed in output if printed else not output
 
 
 @pytest.mark.parametrize("moment", [datetime(1985, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)])
