@@ -98,10 +98,8 @@ KID = "9c2f5b3e-0000-4000-8000-123456789abc"
     ("headers", "claims", "answer"),
     [
         ({}, {}, "alice"),
-        ({"signer": "arn:of:another"}, {}, "unknown key"),
-        ({"signer": None}, {}, "unknown key"),
-        ({"kid": "../../secrets"}, {}, "unknown key"),
-        ({"kid": KID.replace("9", "8")}, {}, "unknown key"),
+        *(({"signer": signer}, {}, "unknown key") for signer in ("arn:of:another", None)),
+        *(({"kid": kid}, {}, "unknown key") for kid in ("../../secrets", KID.replace("9", "8"))),
         ({}, {"exp": 1}, "expired"),
     ],
 )
