@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from typing import TypeAlias
 
 import pytest
 
-Report: TypeAlias = pytest.TestReport | pytest.CollectReport
-
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, Report, Report]:
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport | pytest.CollectReport, object]:
     """Turn a skip into a failure in CI: what that leaves out, nobody runs."""
     report = yield
     if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):

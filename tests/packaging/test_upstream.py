@@ -33,11 +33,6 @@ TREE = {
 }
 
 
-def commit_all(tree: Path) -> None:
-    git(tree, "add", "-A")
-    git(tree, "commit", "-q", "-m", "state")
-
-
 def checkout(tree: Path) -> Path:
     """Make what the tool touches of Litestar's main, as a git repository."""
     for name, text in TREE.items():
@@ -46,7 +41,8 @@ def checkout(tree: Path) -> Path:
     git(tree, "init", "-q", "-b", "main")
     for name in ("user.name", "user.email"):
         git(tree, "config", name, "somebody@example.com")
-    commit_all(tree)
+    git(tree, "add", "-A")
+    git(tree, "commit", "-q", "-m", "state")
     return tree
 
 
@@ -119,7 +115,8 @@ def test_nothing_is_left_of_what_cannot_be_made(name: str, old: str, new: str, r
     tree = checkout(tmp_path)
     path = tree / name
     path.write_text(path.read_text().replace(old, new) if path.exists() else new)
-    commit_all(tree)
+    git(tree, "add", "-A")
+    git(tree, "commit", "-q", "-m", "state")
     with pytest.raises(upstream.RefusedError, match=reason):
         upstream.make_branches(tree)
     assert git(tree, "branch", "--format", "%(refname:short)") == "main"

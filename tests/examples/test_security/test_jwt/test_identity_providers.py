@@ -25,9 +25,7 @@ OKTA = "https://my-company.okta.com/oauth2/default"
 POOL = "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_Example"
 POOL_CLIENT = "1example23456789"
 GOOGLE = "https://accounts.google.com"
-GOOGLE_CLIENT = "1234567890-example.apps.googleusercontent.com"
 TEAM = "https://my-team.cloudflareaccess.com"
-B2C = f"https://contoso.b2clogin.com/{TENANT}/v2.0/"
 B2C_POLICY = "https://contoso.b2clogin.com/contoso.onmicrosoft.com/b2c_1_sign_in"
 
 Claims = Mapping[str, Any]
@@ -103,7 +101,7 @@ RECIPES = {
         members=ENTRA_KEY,
     ),
     "azure_b2c": Recipe(
-        B2C,
+        f"https://contoso.b2clogin.com/{TENANT}/v2.0/",
         f"{B2C_POLICY}/discovery/v2.0/keys",
         {"aud": CLIENT, "tfp": "B2C_1_sign_in", "scp": "read", "ver": "1.0"},
         [({}, "alice")],
@@ -151,7 +149,7 @@ RECIPES = {
     "google": Recipe(
         GOOGLE,
         "https://www.googleapis.com/oauth2/v3/certs",
-        {"aud": GOOGLE_CLIENT, "hd": "example.com"},
+        {"aud": "1234567890-example.apps.googleusercontent.com", "hd": "example.com"},
         [({}, "alice"), ({"iss": GOOGLE[8:]}, "alice"), ({"hd": "example.org"}, "no user"), ({"hd": None}, "no user")],
     ),
     "google_iap": Recipe(

@@ -14,7 +14,7 @@ from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedExce
 from litestar.security.jwt import Token, requires_scopes
 from litestar.testing import RequestFactory
 
-from .backends import ISSUER, backend, client_of, greet, own_backend, text_of
+from .backends import ISSUER, backend, client_of, greet, own_backend, text_of, whoami
 
 EXP = datetime.now(UTC) + timedelta(days=1)
 CLAIMS: dict[str, Any] = {
@@ -39,9 +39,6 @@ class TypedToken(Token):
     @property
     def plan(self) -> tuple[str, ...]:
         return ("paid",)
-
-
-async def answer() -> None: ...
 
 
 def token_with(**extras: Any) -> Token:
@@ -118,7 +115,7 @@ def test_fields_of_the_token_class_are_claims() -> None:
 @pytest.mark.parametrize("any_of", [True, False])
 def test_refusal_names_the_required_scopes_and_nothing_of_the_token(any_of: bool) -> None:
     guard = requires_scopes("write", "https://api.test/read", "write", any_of=any_of)
-    guarded = [get("/guarded", guards=[guard])(answer), websocket("/ws", guards=[guard])(greet.fn)]
+    guarded = [get("/guarded", guards=[guard])(whoami.fn), websocket("/ws", guards=[guard])(greet.fn)]
     with client_of(backend(ISSUER.key), *guarded) as client:
         response = client.get("/guarded", headers=ISSUER.auth_header(scope="something else"))
         assert (response.status_code, response.json()) == (403, {"status_code": 403, "detail": "Insufficient scope"})
@@ -153,7 +150,7 @@ def test_invalid_arguments_are_refused(scopes: Any, options: Any, message: str) 
 
 
 def test_claims_that_another_issuer_nests_in_extras_grant_nothing() -> None:
-    guarded = get("/guarded", guards=[requires_scopes("admin")])(answer)
+    guarded = get("/guarded", guards=[requires_scopes("admin")])(whoami.fn)
     own, extras = own_backend(token_secret=ISSUER.private_key), {"scope": "admin"}
     for auth, token, status in (
         (own, own.create_token("ann", token_extras=extras), 200),

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -94,8 +93,7 @@ COMMANDS = {
 def test_type_checker_reports_mistakes_and_nothing_else(
     checker: str, tmp_path: Path, cache: pytest.Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if find_spec(checker) is None:
-        pytest.skip(f"{checker} is not installed")
+    pytest.importorskip(checker)
     monkeypatch.setenv("MYPY_CACHE_DIR", str(cache.mkdir("types")))
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "strict"}))
