@@ -19,7 +19,7 @@ from litestar.stores.file import FileStore
 from litestar.stores.memory import MemoryStore
 from litestar.stores.redis import RedisStore
 from tests.unit.test_security.test_jwt.backends import on_both_libraries
-from tests.unit.test_security.test_jwt.node_packages import program
+from tests.unit.test_security.test_jwt.node_packages import listening, program
 
 from .asking import APP, Log, answer_to, answers_at_once, asking, exit_codes, lines_of, until
 from .event_loops import without_waiting
@@ -225,12 +225,12 @@ async def test_name_of_a_store_is_looked_up_at_the_start(
 
 
 @pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    path = tmp_path / "redis"
-    command = [program("redis-server"), "--port", "0", "--unixsocket", str(path), "--save", ""]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-        anyio.run(until, path.exists)
-        yield f"unix://{path}", server
+def redis_server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    with listening() as (_, url):
+        command = [program("redis-server"), "--port", url.rpartition(":")[2], "--save", ""]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        assert server.stdout and any(b"Ready to accept connections" in line for line in server.stdout)
+        yield url.replace("http", "redis"), server
         server.kill()
 
 
