@@ -227,7 +227,7 @@ class Token:
         if not isinstance(extras, dict):
             raise jwt.DecodeError("'extras' is not an object")
         nested = extras.keys() - payload if is_foreign and extras else ()
-        claims["extras"] = {**extras, **payload} if extras else payload
+        claims["extras"] = {**extras, **payload}
         token = msgspec.convert(claims, cls, strict=False)
         if nested:  # what other issuers put under "extras" grants nothing
             token.__dict__["_nested_claims"] = nested
