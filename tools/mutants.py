@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from hypothesis import Phase, settings
 from mutmut import __main__ as mutmut
 from mutmut.configuration import config
 from mutmut.mutation.diff_apply import get_diff_for_mutant
@@ -39,6 +40,10 @@ Change: TypeAlias = tuple[str, str, str]
 # The first argument tells type checkers something, and means nothing when the code runs.
 CAST = re.compile(r'\bcast\("[^"]*", ')
 PLAIN_DECORATORS = {"classmethod", "staticmethod"}
+
+# Any example that fails will do. To look for the shortest one takes half a minute.
+settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate])
+settings.load_profile("mutants")
 
 
 def pytest_runtest_setup() -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, Final, cast
-from unittest.mock import AsyncMock
 
 import anyio
 import jwt
@@ -170,9 +169,15 @@ async def exchange(app: Litestar, headers: Any, path: str = "/", **scope: Any) -
         **{"server": ("localhost", 80), "client": ("localhost", 1), "path": path, "raw_path": path.encode()},
     }
     sent: list[Any] = []
-    receive: Any = AsyncMock(return_value={"type": "websocket.connect"})
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
     try:
-        await app(cast("Any", scope), receive, AsyncMock(side_effect=sent.append))
+        await app(cast("Any", scope), receive, send)
     except Exception:  # Litestar 3 leaves it to the server to answer
         sent.append({"status": 500})
     return sent
