@@ -17,11 +17,11 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from hypothesis import Phase, settings
 from mutmut import __main__ as mutmut
 from mutmut.configuration import config
 from mutmut.mutation.diff_apply import get_diff_for_mutant
@@ -41,16 +41,20 @@ Change: TypeAlias = tuple[str, str, str]
 CAST = re.compile(r'\bcast\("[^"]*", ')
 PLAIN_DECORATORS = {"classmethod", "staticmethod"}
 
-# Any example that fails will do. To look for the shortest one takes half a minute.
-settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate])
-settings.load_profile("mutants")
 
-
-def pytest_runtest_setup() -> None:
-    """Forget what other tests have left in caches: a function whose result is cached is not called, mutated or not.
+def pytest_configure() -> None:
+    """Take any example that fails: looking for the shortest one takes half a minute.
 
     `mutmut` loads this module into `pytest` as a plugin.
     """
+    hypothesis = import_module("hypothesis")  # only now, after the plugins of `pytest`
+    phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
+    hypothesis.settings.register_profile("mutants", phases=phases)
+    hypothesis.settings.load_profile("mutants")
+
+
+def pytest_runtest_setup() -> None:
+    """Forget what other tests have left in caches: a function whose result is cached is not called, mutated or not."""
     for module in [module for name, module in sys.modules.items() if name.startswith("litestar.security.jwt")]:
         for value in vars(module).values():
             if hasattr(value, "cache_clear"):
