@@ -81,13 +81,16 @@ STACK = (
             " test_nobody_replaces_a_default_value_by_a_request test_tenant_comes_from_a_path_parameter"
             " test_two_backends_of_an_application_have_their_providers_under_two_names"
             " test_whatever_else_a_factory_asks_for_is_refused",
-            "test_injection_lifespan.py: test_generators_are_resumed_when_the_application_shuts_down",
-            "test_keys.py: test_keys_are_selected_by_id_and_kind",
-            "test_reasons.py: test_reason_is_logged_once_and_told_in_the_challenge",
+            "test_injection_lifespan.py: test_cancelled_first_request_breaks_no_other"
+            " test_generators_are_resumed_when_the_application_shuts_down",
+            "test_keys.py: test_keys_are_selected_by_id_and_kind test_unusable_key_is_an_error_of_the_application",
+            "test_openapi.py: test_security_scheme_shows_where_tokens_come_from",
+            "test_reasons.py: test_reason_is_logged_once_and_told_in_the_challenge"
+            " test_refusal_of_a_handler_keeps_its_own_words_and_challenge",
             "test_tokens.py: test_asynchronous_provider_is_refused test_claims_are_looked_at_when_asked_for"
             " test_errors_of_a_provider_tell_whose_fault_it_is test_malformed_token_is_refused_before_anything_else"
-            " test_unverified_token_shows_what_the_token_says"
-            " test_what_is_no_token_is_refused",
+            " test_padding_may_be_allowed test_unverified_token_shows_what_the_token_says"
+            " test_what_cannot_sign_is_an_error_of_the_application test_what_is_no_token_is_refused",
         ),
         examples=("keys_from_database", "missing_claims", "moving_from_pyjwkclient", "pem_keys"),
         changes=(
@@ -152,8 +155,7 @@ STACK = (
             "test_backends.py",
             "test_guards.py",
             "test_injection.py: test_failing_factory_is_called_again",
-            "test_injection_lifespan.py: test_cancelled_first_request_breaks_no_other"
-            " test_provider_that_cannot_start_stops_the_start_and_closes_the_others",
+            "test_injection_lifespan.py: test_provider_that_cannot_start_stops_the_start_and_closes_the_others",
             "test_keys.py: -test_key_that_comes_with_a_token_is_never_used -test_public_key_is_no_hmac_secret"
             " -test_published_signature_is_verified_and_belongs_to_nothing_else -test_published_thumbprint_is_computed"
             " -test_token_without_a_signature_is_refused",
@@ -161,7 +163,6 @@ STACK = (
             "test_publishing.py",
             "test_reasons.py",
             "test_released_api.py",
-            "test_tokens.py: test_what_cannot_sign_is_an_error_of_the_application",
         ),
         examples=("require_scopes", "publish_keys", "protected_resource"),
         changes=("Add ``requires_scopes``", "Add ``create_jwks_handler``", "Serve protected resource metadata"),
@@ -228,6 +229,14 @@ EDITS = (
         3,
         """        elif (url := getattr(self.key_provider, "openid_connect_url", None)) is not None:
             fields = {"type": "openIdConnect", "open_id_connect_url": url}
+""",
+        "",
+    ),
+    Edit(
+        f"{TESTS}/test_openapi.py",
+        1,
+        3,
+        """    "discovery": (Discovering(), {}, {"type": "openIdConnect", "openIdConnectUrl": URL}),
 """,
         "",
     ),
