@@ -151,12 +151,13 @@ EVIL = json.dumps(Signer("evil").jwk)
 COPIES: list[dict[str, Any]] = [
     *({jwk: (START, START + 600)} for jwk in ("[" * 100_000, "not JSON")),
     *({EVIL: times} for times in ((None, START + 600), (START + 62, START + 600), (START, 1e300), (START, START))),
+    {EVIL: (True, 600)},
 ]
 TOO_LARGE = json.dumps({EVIL: (START, START + 600)}).ljust(1024 * 1024 + 1)
 GARBAGE = [b"garbage", b"\xff" * 100, b"[" * 100_000, b"[]", TOO_LARGE, *map(json.dumps, COPIES)]
 
 
-@pytest.mark.parametrize("copy", GARBAGE, ids=range(11))
+@pytest.mark.parametrize("copy", GARBAGE, ids=range(12))
 @on_both_libraries
 async def test_garbage_is_replaced(worker: Worker, store: Memory, clock: Clock, copy: Any, records: Log) -> None:
     await worker().refresh()
