@@ -199,7 +199,7 @@ async def test_failed_fetch_is_repeated_later_and_later(
 ) -> None:
     issuer.jwks.status, issuer.jwks.headers = 503, headers
     for fetches, delay in enumerate(delays, 1):
-        with pytest.raises(KeysUnavailableException, match="^503: Keys to verify tokens with are unavailable$") as caught:
+        with pytest.raises(KeysUnavailableException, match=r": Keys to verify tokens with are unavailable$") as caught:
             await ask(provider, issuer.token())
         assert caught.value.headers and 0.75 * delay <= int(caught.value.headers["Retry-After"]) <= delay
         clock.shift(0.74 * delay)
