@@ -211,10 +211,12 @@ async def test_failed_fetch_is_repeated_later_and_later(
     assert provider.status().last_error is None
 
 
-@pytest.mark.parametrize(("document", "seconds"), [(jwks_of(STRANGER), 0.8 * 600), ([], 0.9)])
+@pytest.mark.parametrize(
+    ("document", "seconds"), [(lambda url: jwks_of(STRANGER), 0.8 * 600), (lambda url: [], 0.9), (ConnectionError, 0.9)]
+)
 @on_both_libraries
 async def test_fleet_does_not_ask_at_once(clock: Clock, document: Any, seconds: float) -> None:
-    document_at = Mock(return_value=document)
+    document_at = Mock(side_effect=document)
     fleet = [RemoteJWKSet("https://issuer.test/keys", client=client_of(document_at)) for _ in range(100)]
     for shift in (0, seconds):
         clock.shift(shift)
