@@ -33,6 +33,7 @@ from .issuer_server import STRANGER, Answer, Clock, Issuer, bogus, jwks_of
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
+        ({"status": 400}, "^status 400$"),
         ({"status": 500}, "^status 500$"),
         ({"status": 204, "document": b""}, "^status 204$"),
         ({"status": 300}, "^status 300, and redirects are not followed$"),
