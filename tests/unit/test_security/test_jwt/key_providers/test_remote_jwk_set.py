@@ -4,6 +4,7 @@ import gc
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from copy import deepcopy
 from datetime import timedelta
 from math import inf, nan
@@ -272,8 +273,8 @@ async def test_withdrawn_key_has_a_grace(
     await provider.refresh()
     assert answers_at_once(provider, old)
     clock.shift(1)
-    assert await answer_to(provider, old) == "401"
     assert "first" not in provider.status().withdrawn_key_ids
+    assert await answer_to(provider, old) == "401"
     assert "'first'" not in lines_of(records)[-1]
 
 
@@ -333,7 +334,7 @@ OPTIONS: dict[str, list[Any]] = {
     "timeout": [-1, 0, "5"],
     "max_stale": [nan],
     "withdrawn_grace": [inf, timedelta(-1)],
-    "headers": [{"a ": "c"}, {"a": "secret\nb: c"}],
+    "headers": [{"a ": "c"}, {"a": "secret\nb: c"}, {"a": "\x7f"}, {"a": "é"}, {"a": 5}, {"a": "c", "b": " c"}],
     "client": ["https://proxy.example", httpx2.Client(trust_env=False), httpx2.AsyncClient],
     "store": [object(), ""],
 }
@@ -351,6 +352,21 @@ def test_urls_that_keys_may_come_from() -> None:
     assert repr(RemoteJWKSet("http://issuer.example/", allow_http=True)) == "RemoteJWKSet('http://issuer.example/')"
     for url in ("http://localhost/keys", "http://[::1]:8000/keys", "https://issuer.example:8443/keys?p=b2c_1"):
         assert repr(RemoteJWKSet(url)) == f"RemoteJWKSet({url.partition('?')[0]!r})"
+    with pytest.raises(ImproperlyConfiguredException, match=r"'https://issuer\.example/'"):
+        RemoteJWKSet("https://user:secret@issuer.example/?secret")
+
+
+@on_both_libraries
+async def test_fetch_has_no_context_variables_of_a_request() -> None:
+    variable, seen = ContextVar("variable", default="unset"), list[str]()
+    variable.set("of a request")
+
+    def document(url: str) -> Any:
+        seen.append(variable.get())
+        return jwks_of(STRANGER)
+
+    await RemoteJWKSet("https://issuer.test/keys", client=client_of(document)).refresh()
+    assert seen == ["unset"]
 
 
 @on_both_libraries
