@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import json
 import os
 import re
@@ -73,11 +74,16 @@ def run_tests(self: PytestRunner, *, mutant_name: str | None, tests: Iterable[st
         return 0  # all tests have passed a moment ago, when it was recorded what they call
     if mutant_name and change_of(mutant_name) in listed_changes():
         return 0  # so that not all tests have to run to show it
+    gc.freeze()  # `pytest` collects garbage several times at its end
     ordered = most_telling_first(list(tests))
     for start, end in zip(STAGES, (*STAGES[1:], len(ordered)), strict=True):
         if (stage := ordered[start:end]) or not ordered:
             with change_cwd("mutants"):
-                if status := self.execute_pytest(self._pytest_args_regular_run(stage)):
+                try:
+                    status = self.execute_pytest(self._pytest_args_regular_run(stage))
+                except (Warning, ExceptionGroup):
+                    status = 1  # `pytest` found a coroutine in the garbage that was never awaited
+                if status:
                     return status
     return 0
 
