@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import cycle, islice, repeat
 from typing import Any
 
-from applications import SECRET, Case, application, best_request_times, handler, refusing_handler
+from applications import SECRET, Case, application, best_request_times, refusing_handler
 from faulty_issuer import FaultyIssuer
 from measure import Report, Turns, keep_best
 from released import Released
@@ -63,7 +63,8 @@ def refused(report: Report, issuer: FaultyIssuer, turns: Turns, released: Releas
     """
     report.heading(f"Requests that are refused, RS256, tokens of {USUAL_SIZE}")
     tokens, remote, good = distinct_tokens(issuer), RemoteJWKSet(issuer.jwks_url), "good token, first sight"
-    app, refusing = (application(h, key_provider=remote, **_AUDIENCE) for h in (handler, refusing_handler))
+    app = application(key_provider=remote, **_AUDIENCE)
+    refusing = application(refusing_handler, key_provider=remote, **_AUDIENCE)
     bad: dict[str, Iterator[str | None]] = {
         "unknown key ID": cycle([*islice(with_made_up_ids(tokens[0]), 1_000)]),
         "other algorithm": repeat(with_secret(tokens[0], kid=issuer.jwks["keys"][-1]["kid"])),

@@ -266,10 +266,7 @@ def _keys_for(encoded: Any, secret: Any, algorithms: list[str]) -> tuple[str, li
     Returns:
         The token, the algorithms to accept, and the keys, at least one.
     """
-    if isinstance(secret, SelectedKeys):  # by a backend, which has looked at the token
-        if secret.keys and secret.algorithm in algorithms:
-            return encoded, [secret.algorithm], secret.keys
-    elif not callable(secret) and _ASYMMETRIC.isdisjoint(algorithms):
+    if not (callable(secret) or isinstance(secret, SelectedKeys)) and _ASYMMETRIC.isdisjoint(algorithms):
         return encoded, algorithms, single_keys(secret)
     if len(algorithms) > 1:
         refuse_mixture(algorithms)
