@@ -24,7 +24,7 @@ APPLICATION, TEST = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 [EXTRAS] = re.findall(r'^pip install "\.(\[.+\])"$', README, re.MULTILINE)
 
 # One worker runs them all, since they share a clone.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("newcomer"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("newcomer")]
 
 
 def run(*command: str | Path, cwd: Path) -> str:

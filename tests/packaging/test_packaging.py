@@ -24,7 +24,7 @@ OF_THE_BASE = """
 """.split()
 
 # One worker runs them all, since they share what they build.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
 
 
 @pytest.fixture(scope="module")

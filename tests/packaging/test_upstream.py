@@ -12,7 +12,7 @@ from tools import upstream
 from tools.upstream import git
 
 # One worker makes the branches once.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("upstream"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("upstream")]
 
 BRANCHES = [branch.name for branch in upstream.STACK]
 TREE = {
