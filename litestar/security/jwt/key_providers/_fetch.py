@@ -201,7 +201,7 @@ def check_options(
         raise ImproperlyConfiguredException(f"The URL {problem}")
     if client is None and not find_spec("httpx2") and not find_spec("httpx"):
         raise MissingDependencyException("httpx2", extra="jwks")
-    is_async = hasattr(client, "aclose") or (callable(client) and not hasattr(client, "stream"))
+    is_async = hasattr(client, "aclose") or callable(client)
     if client is not None and (not is_async or isinstance(client, type)):
         raise ImproperlyConfiguredException(f"'client' is a {type(client).__name__}. Pass an async client or function")
     fields = {name.lower(): value for name, value in (headers or {}).items()}

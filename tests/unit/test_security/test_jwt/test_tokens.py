@@ -67,9 +67,12 @@ def test_claims_survive(private: Key, public: Key, algorithm: str) -> None:
 
 
 def test_payload_is_verified_without_options_and_leeway() -> None:
-    assert Token.decode_payload(signed(claims()), PUBLIC, ["RS256"]) == claims()
-    with pytest.raises(jwt.ExpiredSignatureError):
-        Token.decode_payload(signed(claims(exp=NOW)), PUBLIC, ["RS256"])
+    good, expired = signed(claims()), signed(claims(exp=NOW))
+    assert Token.decode_payload(good, PUBLIC, ["RS256"]) == claims()
+    for wrong in (expired, f"{good}=="):
+        assert not is_accepted(wrong, PUBLIC)
+        with pytest.raises(jwt.InvalidTokenError):
+            Token.decode_payload(wrong, PUBLIC, ["RS256"])
 
 
 @dataclass

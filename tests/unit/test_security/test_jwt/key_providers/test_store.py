@@ -147,6 +147,23 @@ async def test_broken_store_costs_two_seconds_a_fetch(clock: Clock, error: Excep
     assert "store" in line and type(error or TimeoutError()).__name__ in line and str(error or "") in line
 
 
+@without_waiting
+async def test_store_that_breaks_again_is_told_again(records: Log) -> None:
+    store = AsyncMock(spec=Store)
+    store.get.side_effect = [OSError("first"), None, None, OSError("second")]
+    provider = RemoteJWKSet("https://issuer.test/keys", client=client_of(lambda url: jwks_of(Signer())), store=store)
+    for _ in range(2):
+        await provider.refresh()
+    first, second = [line for line in lines_of(records) if "the store" in line]
+    assert "first" in first and "second" in second
+
+
+@on_both_libraries
+async def test_copy_is_kept_for_a_second_at_least(worker: Worker, store: Memory) -> None:
+    await worker(lifetime=0.5, max_stale=0).refresh()
+    assert store.written == (1,)
+
+
 EVIL = json.dumps(Signer("evil").jwk)
 COPIES: list[dict[str, Any]] = [
     *({jwk: (START, START + 600)} for jwk in ("[" * 100_000, "not JSON")),
