@@ -69,9 +69,9 @@ def test_claims_survive(private: Key, public: Key, algorithm: str) -> None:
 def test_payload_is_verified_without_options_and_leeway() -> None:
     good, expired = signed(claims()), signed(claims(exp=NOW))
     assert Token.decode_payload(good, PUBLIC, ["RS256"]) == claims()
-    for wrong in (expired, f"{good}=="):
+    for wrong, error in ((expired, jwt.ExpiredSignatureError), (f"{good}==", jwt.DecodeError)):
         assert not is_accepted(wrong, PUBLIC)
-        with pytest.raises(jwt.InvalidTokenError):
+        with pytest.raises(error):
             Token.decode_payload(wrong, PUBLIC, ["RS256"])
 
 
