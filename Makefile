@@ -7,7 +7,9 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
-TREES := $(wildcard benchmarks docs/examples litestar tests tools)
+TREES := $(wildcard benchmarks docs/examples litestar patch tests tools)
+PATCH := $(shell find patch -name '*.py')
+EDITED := $(patsubst patch/%,build/editable/%,$(filter patch/litestar/%,$(PATCH)))
 
 # The first interpreter that is new enough; PYTHON=... overrides it.
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -17,7 +19,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help demo serve test lint types docs bench load soak mutants upstream install FORCE
+.PHONY: help demo serve test lint types docs bench load soak diff install FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -31,14 +33,16 @@ serve: $(STAMPS)/demo ## Leave the demo's application and issuer running, print 
 
 test: $(STAMPS)/test ## Run the tests; branch coverage below 100 % fails (ARGS="--no-cov -k name" to run a few)
 	$(BIN)/python -m pytest -n auto --dist loadgroup --cov $(ARGS)
+	$(if $(ARGS),,$(BIN)/python tools/diff.py --executed)
 
 lint: $(STAMPS)/lint ## Run ruff, slotscheck and typos
 	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+	$(BIN)/ruff check --select F,I,RUF022,RUF023 $(EDITED)
+	$(BIN)/ruff format --check . $(EDITED)
 	$(BIN)/slotscheck -m litestar.security.jwt
 	$(BIN)/typos $(TREES) README.md CHANGELOG.rst
 
-types: $(STAMPS)/types $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/mutants ## Run mypy and pyright
+types: $(STAMPS)/types $(STAMPS)/test $(STAMPS)/bench ## Run mypy and pyright
 	$(BIN)/mypy hatch_build.py $(TREES)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
@@ -54,12 +58,8 @@ load: $(STAMPS)/bench ## Measure requests per second under uvicorn with wrk (Deb
 soak: $(STAMPS)/bench ## Send mixed traffic for two minutes, with rotations and outages (ARGS="--seconds 600" for longer)
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 
-mutants: $(STAMPS)/mutants ## Change the code in thousands of ways, and see whether a test fails (ARGS="keys" for one module)
-	$(BIN)/python tools/mutants.py $(ARGS)
-
-upstream: $(STAMPS)/lint ## Put the patch into a checkout of Litestar: UPSTREAM=<directory>
-	@[[ -d "$(UPSTREAM)" ]] || { echo "Say which checkout of Litestar: make upstream UPSTREAM=<directory>" >&2; exit 2; }
-	$(BIN)/python tools/upstream.py $(ARGS) "$(UPSTREAM)"
+diff: $(STAMPS)/package ## Show what changes in Litestar's own files (ARGS=--stat for a summary)
+	$(BIN)/python tools/diff.py $(ARGS)
 
 install: $(patsubst requirements/%.txt,$(STAMPS)/%,$(wildcard requirements/*.txt)) ## Install all that the other targets need
 
@@ -73,8 +73,11 @@ $(STAMPS)/types: requirements/types.txt $(STAMPS)/package
 	command -v node >/dev/null || $(BIN)/pip install -q "pyright[nodejs]"
 	@touch $@
 
-# The editable package consists of links into build/, which may have been removed.
-$(STAMPS)/package: pyproject.toml hatch_build.py $(if $(wildcard build/editable/litestar/py.typed),,FORCE)
+# The editable package consists of edited files and of links in build/. A new file of the repository needs a link.
+LINKED := $(notdir $(wildcard build/editable/litestar/security/jwt/*))
+UNLINKED := $(filter-out $(LINKED) __pycache__,$(notdir $(wildcard litestar/security/jwt/*)))
+
+$(STAMPS)/package: pyproject.toml hatch_build.py $(PATCH) $(if $(UNLINKED),FORCE)
 	@[[ -n "$(PYTHON)" ]] && "$(PYTHON)" -c '$(IS_NEW_ENOUGH)' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=<interpreter>" >&2; exit 2; }
 	[[ -x $(BIN)/python ]] || "$(PYTHON)" -m venv $(VENV)

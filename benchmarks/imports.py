@@ -35,7 +35,7 @@ def measure(report: Report, python: Path, *, rounds: int) -> None:
         times = _import_times(python, before=before, rounds=rounds)
         report.times(what, times, against=_RELEASED)
         if not before:
-            report.limit_ratio(what, times, _OURS, _RELEASED, 1.1)
+            report.limit_ratio(what, times, _OURS, _RELEASED, 1.05)
 
 
 def _import_times(python: Path, *, before: str, rounds: int) -> dict[str, float]:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import litestar.security.jwt
+from litestar.security.jwt import keys
 
 if TYPE_CHECKING:
     from docutils import nodes
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 PACKAGE = "litestar.security.jwt"
 OTHERS = re.compile(
-    r"(anyio|asyncio|collections|contextlib|cryptography|datetime|httpx2?|jwt|litestar|msgspec|ssl|time|typing)\."
+    r"(anyio|asyncio|collections|contextlib|cryptography|datetime|enum|httpx2?|jwt|litestar|msgspec|ssl|time|typing"
+    # Docstrings of Litestar leave its name out.
+    r"|middleware|openapi|response)\."
 )
 
 project = "Litestar"
@@ -34,7 +36,9 @@ extensions = [
 exclude_patterns = ["_build"]
 nitpicky = True
 # Not part of the API, but named in signatures.
-nitpick_ignore_regex = [(r"py:.*", r"(.*\.)?(JWTDecodeOptions|MiddlewareOptions|TokenT|UserType|_CookieAuth)")]
+nitpick_ignore_regex = [(r"py:.*", r"(.*\.)?(\w+Options|AuthType|KeySet|LocalKeyProvider|TokenT|UserType)")]
+# Quotation marks in the caption of a command stay what they are.
+smartquotes = False
 
 autoclass_content = "class"
 autodoc_class_signature = "separated"
@@ -58,7 +62,8 @@ def find_elsewhere(app: Sphinx, env: BuildEnvironment, node: pending_xref, contn
     """
     target = str(node["reftarget"])
     name = target.rpartition(".")[2]
-    for public in (f"{PACKAGE}.{name}", f"{PACKAGE}.testing.{name}", f"{PACKAGE}.keys.{name}"):
+    for module in ("", ".guards", ".keys", ".options", ".testing"):
+        public = f"{PACKAGE}{module}.{name}"
         if public in env.domains.python_domain.objects:
             return env.domains.python_domain.resolve_xref(
                 env, node["refdoc"], app.builder, "obj", public, node, contnode
@@ -70,8 +75,9 @@ def find_elsewhere(app: Sphinx, env: BuildEnvironment, node: pending_xref, contn
 @cache
 def imported_names() -> frozenset[str]:
     """List the names that modules of the package have from elsewhere, be it for annotations alone."""
-    files = Path(litestar.security.jwt.__file__).parent.rglob("*.py")
-    trees = (ast.parse(file.read_text()) for file in files)
+    # Litestar's own files are in the editable package, which links to the additions.
+    folders = {Path(keys.__file__).parent, Path(keys.__file__).resolve().parent}
+    trees = (ast.parse(file.read_text()) for folder in folders for file in folder.rglob("*.py"))
     imports = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
     return frozenset(alias.asname or alias.name for node in imports for alias in node.names)
 

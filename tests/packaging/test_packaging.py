@@ -13,6 +13,8 @@ from zipfile import ZipFile
 import pytest
 from packaging.requirements import Requirement
 
+from patch.edit import edit_files
+
 ROOT = Path(__file__).parents[2]
 OWN = "litestar/security/jwt"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -88,10 +90,12 @@ def requirements(message: PackageMetadata, extra: str | None = None) -> set[Requ
     return {r for r in found if (wanted in str(r.marker)) == (extra is not None)}
 
 
-def test_wheel_holds_the_base_with_this_package_in_it(wheel: Path, base: Path) -> None:
-    theirs = {name: data for name, data in files(base, "litestar").items() if not name.startswith(f"{OWN}/")}
-    assert "litestar/py.typed" in theirs
-    expected = theirs | files(ROOT, OWN) | files(wheel, DIST_INFO)
+def test_wheel_holds_the_base_with_the_edits_and_the_additions(wheel: Path, base: Path) -> None:
+    released, additions = files(base, "litestar"), files(ROOT, OWN)
+    edited = edit_files(ROOT / "patch", lambda name: released[name].decode())
+    assert {f"{OWN}/auth.py", "litestar/py.typed"} <= released.keys()
+    assert not released.keys() & additions.keys()
+    expected = released | {name: text.encode() for name, text in edited.items()} | additions | files(wheel, DIST_INFO)
     assert {name for name, _ in files(wheel).items() ^ expected.items()} == set()
     assert not [*wheel.rglob("*.pyc")]
 
@@ -134,29 +138,52 @@ def test_entry_points_and_licence_of_the_base_are_there_too(wheel: Path, base: P
 
 def test_sdist_holds_the_whole_repository(sdist: Path) -> None:
     expected = {".ci/run", "LICENSE", "Makefile", "PKG-INFO", "hatch_build.py", "pyproject.toml", *files(ROOT, OWN)}
-    for folder in ("benchmarks", "docs", "requirements", "tests", "tools"):
+    for folder in ("benchmarks", "docs", "patch", "requirements", "tests", "tools"):
         paths = [path.relative_to(ROOT) for path in (ROOT / folder).rglob("*.*")]
-        expected |= {path.as_posix() for path in paths if {"__pycache__", "_build"}.isdisjoint(path.parts)}
-    assert files(sdist).keys() >= expected
+        expected |= {
+            path.as_posix() for path in paths if {".ruff_cache", "__pycache__", "_build"}.isdisjoint(path.parts)
+        }
+    assert expected - files(sdist).keys() == set()
 
 
 def test_wheel_of_the_sdist_is_the_same(base: Path, wheel: Path, sdist: Path, tmp_path: Path) -> None:
     assert {name for name, _ in files(build("wheel", sdist, tmp_path, base)).items() ^ files(wheel).items()} == set()
 
 
-def test_editable_install_sees_edits_and_changes_no_sdist(base: Path, sdist: Path, tmp_path: Path) -> None:
+def test_editable_install_sees_changes_and_leaves_the_sdist_alone(base: Path, sdist: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(sdist, source)
     build("editable", source, tmp_path, base)
     installed = build("editable", source, tmp_path, base)  # replaces the tree of the first
     assert not (installed / "litestar").exists()
     tree = Path((installed / "_litestar.pth").read_text())
-    assert (tree / OWN).resolve() == (source / OWN).resolve()
-    assert {path.name for path in (source / "build").iterdir()} == {"editable"}
+    assert {path.name for path in (source / "build").iterdir()} == {"base", "editable"}
     assert files(build("sdist", source, tmp_path, base)).keys() == files(sdist).keys()
-    (source / OWN / "edited.py").write_text("seen = True")
-    code = "from litestar import Litestar; from litestar.security.jwt.edited import seen; print(seen)"
+    with (source / OWN / "refusals.py").open("a") as module:
+        module.write("\nseen = True\n")
+    code = "from litestar import Litestar; from litestar.security.jwt.refusals import seen; print(seen)"
     assert run(code, tmp_path, tree, *sys.path) == "True"
+
+
+def test_editable_tree_is_what_the_wheel_installs(base: Path, sdist: Path, wheel: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(sdist, source)
+    build("editable", source, tmp_path, base)
+    found = {name: data for name, data in files(source / "build" / "editable").items() if "__pycache__" not in name}
+    found |= {f"{OWN}/{name}": data for name, data in files(source / OWN).items()}  # rglob enters no linked folder
+    expected = files(wheel, "litestar")
+    assert {name for name, _ in found.items() ^ expected.items()} == set()
+    assert files(source / "build" / "base") == {
+        name: data for name, data in files(base, OWN).items() if files(wheel)[name] != data
+    }
+
+
+def test_build_refuses_an_addition_in_place_of_an_edit(base: Path, sdist: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(sdist, source)
+    (source / OWN / "token.py").touch()
+    with pytest.raises(AssertionError, match=f"The base has these files, which only 'patch' may edit: {OWN}/token.py"):
+        build("wheel", source, tmp_path, base)
 
 
 def test_build_refuses_to_take_itself_for_the_base(base: Path, wheel: Path, tmp_path: Path) -> None:

@@ -1,35 +1,43 @@
-"""A token taken apart strictly, once, before anybody has verified it."""
+"""Strict parser for the JWS compact serialization (RFC 7515, section 7.1)."""
 
 from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
-from jwt.exceptions import DecodeError, InvalidAlgorithmError, InvalidTokenError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from litestar.security.jwt.refusals import Reason, TokenRefused
 
-__all__ = ("UnverifiedToken", "parse_claims", "taken_apart")
+__all__ = ("Claims", "UnverifiedToken")
 
-# Longer headers are not worth a parser's time: real ones have some hundred characters, and 3,000 with a certificate chain.
+Claims: TypeAlias = dict[str, Any]
+"""The claims of a token. A value is whatever JSON can hold."""
+
+# A header field of a request rarely has more than 8 or 16 KiB. A longer token costs memory before anybody has verified it.
+_MAX_LENGTH: Final = 64 * 1024
+# Real headers have some hundred characters, and 3,000 with a certificate chain.
 _MAX_HEADER_LENGTH: Final = 8_192
+# Key providers look key IDs up in databases and caches, which have limits of their own.
+_MAX_KID_LENGTH: Final = 1_024
+_SEGMENTS: Final = 3
+# RFC 7516, section 7.1: an encrypted token has five segments.
+_ENCRYPTED_SEGMENTS: Final = 5
 _PADDING: Final = ("", "", "==", "=")
 # The characters that may end a segment of 4n + 2 or 4n + 3 characters: those whose unused bits are zero.
 _LAST_CHARACTERS: Final = {2: "AQgw", 3: "AEIMQUYcgkosw048"}
+# No extension is understood here, so a token that depends on one is refused (RFC 7515, section 4.1.11). An unencoded payload
+# (RFC 7797) and compression (RFC 8725, section 3.6) change what the signature covers.
+_EXTENSIONS: Final = ("crit", "b64", "zip")
 
 
-class _Encoded(str):
-    """A token that remembers how it was taken apart, wherever it is passed on to."""
+class _Header(NamedTuple):
+    """What is used of a JOSE header."""
 
-    __slots__ = ("header", "payload", "signature", "signing_input")
-
-    header: tuple[dict[str, Any], str, str | None]
-    payload: bytes
-    signature: bytes
-    signing_input: bytes
+    algorithm: str
+    kid: str | None
+    typ: str | None
 
 
 class UnverifiedToken:
@@ -38,52 +46,71 @@ class UnverifiedToken:
     A key provider receives it to find the right key. Anyone can write anything into a token. Use it to *look up* a key among
     those that you trust, never to decide what to trust.
 
-    The compact serialization is checked strictly: three segments of canonical, unpadded base64url (`RFC 7515, section 2
-    <https://datatracker.ietf.org/doc/html/rfc7515#section-2>`_), a JSON object with unique members as the header, and no
-    extension that a verifier would have to understand. The claims are parsed when you ask for them.
+    The compact serialization is checked strictly: at most 64 KiB, three segments of canonical, unpadded base64url (`RFC 7515,
+    section 2 <https://datatracker.ietf.org/doc/html/rfc7515#section-2>`_), a JSON object with unique members as the header,
+    and no extension that a verifier would have to understand. The claims are parsed when you read them.
     """
 
-    __slots__ = ("_claims", "_parts", "algorithm", "encoded", "kid")
+    __slots__ = ("_claims", "algorithm", "encoded", "kid", "payload", "signature", "signing_input", "typ")
 
-    algorithm: str
-    """The ``alg`` header parameter."""
     encoded: str
     """The token as it was received."""
+    algorithm: str
+    """The ``alg`` header parameter."""
     kid: str | None
-    """The ``kid`` header parameter, the ID of the key that the token claims to be signed with."""
+    """The ``kid`` header parameter, the ID of the key that the token claims to be signed with. At most 1,024 characters."""
+    typ: str | None
+    """The ``typ`` header parameter, in lower case and without a leading ``application/`` (RFC 7515, section 4.1.9)."""
+    payload: bytes
+    """The claims, as JSON."""
+    signature: bytes
+    """The signature."""
+    signing_input: bytes
+    """What the signature covers (RFC 7515, section 5.2)."""
 
     def __init__(self, encoded: str | bytes, *, allow_padding: bool = False) -> None:
-        """Take a token apart.
+        """Parse a token.
 
         Args:
             encoded: A token in compact serialization.
-            allow_padding: Whether segments may end in ``=``, as AWS load balancers write them.
+            allow_padding: Whether segments may end in ``=`` and be in the standard alphabet of base64, as AWS load balancers and
+                WSO2 write them.
 
         Raises:
-            jwt.exceptions.InvalidTokenError: If the token is malformed or asks for an extension.
+            TokenRefused: If the token is malformed or encrypted, or depends on an extension. It is a
+                :class:`jwt.exceptions.InvalidTokenError`.
         """
-        self.encoded = self._parts = taken_apart(encoded, allow_padding=allow_padding)
-        _, self.algorithm, self.kid = self._parts.header
-        self._claims: dict[str, Any] | None = None
+        text = encoded.decode("latin-1") if isinstance(encoded, bytes) else encoded
+        if not isinstance(text, str) or len(text) > _MAX_LENGTH or not text.isascii():
+            raise TokenRefused(Reason.MALFORMED, f"ASCII text of at most {_MAX_LENGTH:,} characters")
+        segments = [_standard_alphabet(segment, allow_padding=allow_padding) for segment in text.split(".")]
+        if len(segments) != _SEGMENTS:
+            raise TokenRefused(Reason.ENCRYPTED if len(segments) == _ENCRYPTED_SEGMENTS else Reason.MALFORMED)
+        header, payload, signature = segments
+        self.encoded = text
+        self.algorithm, self.kid, self.typ = _parse_header_cached(header)
+        self.payload = _decode_segment(payload)
+        self.signature = _decode_segment(signature)
+        # Padding is signed, too: what is in front of the last period counts as it was received.
+        self.signing_input = text.rpartition(".")[0].encode()
+        self._claims: Claims | None = None
 
     @property
-    def header(self) -> Mapping[str, Any]:
-        """The JOSE header. Each access returns a new object, so you can change it safely.
-
-        Raises:
-            jwt.exceptions.InvalidTokenError: If it is nested too deeply.
-        """
-        return _parse_header(_in_standard_alphabet(self.encoded.partition(".")[0].rstrip("=")))[0]
+    def header(self) -> dict[str, Any]:
+        """The JOSE header. Each access returns a new object, so you can change it safely."""
+        segment = _standard_alphabet(self.encoded.partition(".")[0], allow_padding=True)
+        return _load_header(segment)
 
     @property
-    def claims(self) -> dict[str, Any]:
+    def claims(self) -> Claims:
         """The claims, unverified.
 
         Raises:
-            jwt.exceptions.InvalidTokenError: If the payload is not a JSON object.
+            TokenRefused: If the payload is not a JSON object in UTF-8 (`RFC 8259, section 8
+                <https://datatracker.ietf.org/doc/html/rfc8259#section-8>`_).
         """
         if self._claims is None:
-            self._claims = parse_claims(self._parts.payload)
+            self._claims = _parse_claims(self.payload)
         return self._claims
 
     @property
@@ -91,121 +118,92 @@ class UnverifiedToken:
         """The ``iss`` claim, ``None`` if it is absent or not a string.
 
         Raises:
-            jwt.exceptions.InvalidTokenError: If the payload is not a JSON object.
+            TokenRefused: If the payload is not a JSON object.
         """
         issuer = self.claims.get("iss")
         return issuer if isinstance(issuer, str) else None
 
 
-def taken_apart(encoded: Any, *, allow_padding: bool = False) -> _Encoded:
-    """Check the compact serialization.
+def _standard_alphabet(segment: str, *, allow_padding: bool) -> str:
+    """Return a segment in the standard alphabet of base64, without padding.
 
-    Lenient decoders skip foreign characters and unused bits, which gives one signature many spellings.
-
-    Args:
-        encoded: A token. If it has been taken apart before, it is returned as it is.
-        allow_padding: Whether segments may end in ``=``.
-
-    Returns:
-        The token with its parts. They are not to be changed.
-
-    Raises:
-        jwt.exceptions.InvalidTokenError: If the token is malformed or asks for an extension.
+    Lenient decoders skip foreign characters, which gives one signature many spellings.
     """
-    if isinstance(encoded, _Encoded):
-        return encoded
-    if isinstance(encoded, bytes):
-        encoded = encoded.decode("latin-1")
-    if not isinstance(encoded, str) or not encoded.isascii():
-        raise DecodeError("Not base64url")
-    bare = ".".join(map(_without_padding, encoded.split("."))) if allow_padding else encoded
-    segments = _in_standard_alphabet(bare).split(".")
-    if len(segments) != 3:
-        raise DecodeError("Not three segments")
-    header, payload, signature = segments
-    token = _Encoded(encoded)
-    token.header = _known_header(header)
-    token.payload = _decode_segment(payload)
-    token.signature = _decode_segment(signature)
-    # RFC 7515, section 5.2: what is in front of the last period is signed, padding included.
-    token.signing_input = encoded.rpartition(".")[0].encode()
-    return token
-
-
-def _in_standard_alphabet(base64url: str) -> str:
-    if "+" in base64url or "/" in base64url or "=" in base64url:
-        raise DecodeError("Not base64url")
-    return base64url.replace("-", "+").replace("_", "/")
-
-
-def _without_padding(segment: str) -> str:
-    stripped = segment.rstrip("=")
-    return stripped if segment == stripped + _PADDING[len(stripped) % 4] else segment
+    if allow_padding:
+        stripped = segment.rstrip("=")
+        if segment in (stripped, stripped + _PADDING[len(stripped) % 4]):
+            return stripped.replace("-", "+").replace("_", "/")
+    if "+" in segment or "/" in segment or "=" in segment:
+        raise TokenRefused(Reason.MALFORMED, "unpadded base64url")
+    return segment.replace("-", "+").replace("_", "/")
 
 
 def _decode_segment(segment: str) -> bytes:
     rest = len(segment) % 4
     if rest == 1 or (rest and segment[-1] not in _LAST_CHARACTERS[rest]):
-        raise DecodeError("Not canonical base64url")
+        raise TokenRefused(Reason.MALFORMED, "canonical base64url")
     try:
         return msgspec.convert(segment + _PADDING[rest], bytes)
     except msgspec.ValidationError as e:
-        raise DecodeError("Not base64url") from e
+        raise TokenRefused(Reason.MALFORMED, "base64url") from e
 
 
-def _parse_header(segment: str) -> tuple[dict[str, Any], str, str | None]:
+def _load_header(segment: str) -> dict[str, Any]:
+    """Load the header as JSON (RFC 7515, section 4)."""
     if len(segment) > _MAX_HEADER_LENGTH:
-        raise DecodeError("Header too long")
+        raise TokenRefused(Reason.MALFORMED, f"a header of at most {_MAX_HEADER_LENGTH:,} characters")
     try:
-        # ``int`` refuses ``NaN`` and ``Infinity``, which are not JSON.
-        header = json.loads(_decode_segment(segment).decode(), object_pairs_hook=_unique_members, parse_constant=int)
+        text = _decode_segment(segment).decode()
+        header = json.loads(text, object_pairs_hook=_unique_members, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as e:
-        raise DecodeError("Header is not JSON") from e
+        raise TokenRefused(Reason.MALFORMED, "JSON with unique members as the header") from e
     if not isinstance(header, dict):
-        raise DecodeError("Header is not a JSON object")
-    # No extension is understood here, so a token that depends on one is refused (RFC 7515, section 4.1.11). An unencoded
-    # payload (RFC 7797) and compression (RFC 8725, section 3.6) change what the signature covers.
-    for parameter in ("crit", "b64", "zip"):
+        raise TokenRefused(Reason.MALFORMED, "a JSON object as the header")
+    return header
+
+
+def _parse_header(segment: str) -> _Header:
+    header = _load_header(segment)
+    for parameter in _EXTENSIONS:
         if parameter in header:
-            raise InvalidTokenError(f"Unsupported header parameter: {parameter}")
-    algorithm, kid = header.get("alg"), header.get("kid")
+            raise TokenRefused(Reason.EXTENSION, subject=parameter)
+    algorithm, kid, typ = header.get("alg"), header.get("kid"), header.get("typ")
     if not isinstance(algorithm, str) or not algorithm:
-        raise InvalidAlgorithmError("No algorithm in the header")
-    if "kid" in header and not isinstance(kid, str):
-        raise InvalidTokenError("Key ID is not a string")
-    return header, algorithm, kid
+        raise TokenRefused(Reason.ALGORITHM, "a string as 'alg'")
+    if "kid" in header and not _is_key_id(kid):
+        raise TokenRefused(Reason.MALFORMED, f"a string of at most {_MAX_KID_LENGTH:,} characters as 'kid'")
+    return _Header(algorithm, kid, typ.lower().removeprefix("application/") if isinstance(typ, str) else None)
 
 
 # One key signs many tokens with the same header, so nearly every header has been seen before.
-_known_header: Final = lru_cache(maxsize=128)(_parse_header)
+_parse_header_cached: Final = lru_cache(maxsize=128)(_parse_header)
+
+
+def _is_key_id(value: object) -> bool:
+    """Tell whether a provider can look a value up: JSON can hold lone surrogates, which no database or cache can."""
+    return (
+        isinstance(value, str) and len(value) <= _MAX_KID_LENGTH and not any("\ud800" <= c <= "\udfff" for c in value)
+    )
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Refuse two members of one name, of which readers may see either (RFC 7515, section 4)."""
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("Duplicate members")
+        raise ValueError("duplicate members")
     return members
 
 
-def parse_claims(payload: bytes) -> dict[str, Any]:
-    """Parse the payload of a token.
+def _refuse_constant(name: str) -> None:
+    """Refuse ``NaN`` and ``Infinity``, which Python reads, but which are not JSON."""
+    raise ValueError(f"{name} is not JSON")
 
-    Args:
-        payload: The payload.
 
-    Returns:
-        The claims.
-
-    Raises:
-        jwt.exceptions.InvalidTokenError: If the payload is not a JSON object in UTF-8 (`RFC 8259, section 8
-            <https://datatracker.ietf.org/doc/html/rfc8259#section-8>`_). Python's own parser takes more than that, such as
-            ``NaN`` and lone surrogates.
-    """
+def _parse_claims(payload: bytes) -> Claims:
     try:
         claims = msgspec.json.decode(payload)
     except (msgspec.DecodeError, ValueError, RecursionError) as e:  # before msgspec 0.21 the first is not the second
-        raise DecodeError("Payload is not JSON") from e
+        raise TokenRefused(Reason.MALFORMED, "JSON as the payload") from e
     if not isinstance(claims, dict):
-        raise DecodeError("Payload is not a JSON object")
+        raise TokenRefused(Reason.MALFORMED, "a JSON object as the payload")
     return claims

@@ -6,7 +6,13 @@ import httpx2
 
 from litestar import Litestar, Request, get
 from litestar.connection import ASGIConnection
-from litestar.security.jwt import JWTAuth, KeyNotFoundException, Token, UnverifiedToken
+from litestar.security.jwt import (
+    JWTAuth,
+    KeyNotFoundException,
+    KeysUnavailableException,
+    Token,
+    UnverifiedToken,
+)
 
 REGION = "eu-central-1"
 KEYS = f"https://public-keys.auth.elb.{REGION}.amazonaws.com"
@@ -16,11 +22,14 @@ known: dict[str, str] = {}
 
 
 async def fetch_key(kid: str) -> str:
-    async with httpx2.AsyncClient() as client:
-        response = await client.get(f"{KEYS}/{kid}")
-        if response.status_code == 404:
-            raise KeyNotFoundException("Invalid token")
-        return response.raise_for_status().text
+    try:
+        async with httpx2.AsyncClient() as client:
+            response = await client.get(f"{KEYS}/{kid}")
+            if response.status_code in {403, 404}:
+                raise KeyNotFoundException("Invalid token")
+            return response.raise_for_status().text
+    except httpx2.HTTPError as e:
+        raise KeysUnavailableException("Keys are unavailable") from e
 
 
 async def find_key(token: UnverifiedToken) -> str:
@@ -52,11 +61,11 @@ async def me(request: Request[str, LoadBalancerToken, Any]) -> str:
 jwt_auth = JWTAuth[str, LoadBalancerToken](
     retrieve_user_handler=retrieve_user,
     key_provider=find_key,
-    algorithm="ES256",
+    key_algorithms="ES256",
     token_cls=LoadBalancerToken,
     auth_header="x-amzn-oidc-data",
     auth_scheme="",
-    accepted_audiences=[],  # the load balancer sets none: 'signer' is checked instead
+    accepted_audiences="*",  # these tokens have none: find_key checks the signer
     exclude=["^/schema"],
 )
 

@@ -29,7 +29,7 @@ jwt_auth = JWTAuth[str, CognitoToken](
     retrieve_user_handler=retrieve_user,
     key_provider=OpenIDProvider(POOL),
     token_cls=CognitoToken,
-    accepted_audiences=[],  # access tokens have no audience: see retrieve_user
+    accepted_audiences="*",  # access tokens have no audience: see retrieve_user
     exclude=["^/schema"],
 )
 

@@ -2,7 +2,17 @@ from typing import Any
 
 from litestar import Litestar, Request, WebSocket, get, websocket
 from litestar.connection import ASGIConnection
+from litestar.exceptions import PermissionDeniedException
+from litestar.handlers.base import BaseRouteHandler
 from litestar.security.jwt import JWTCookieAuth, OpenIDProvider, Token
+
+PAGES = {"https://app.example.com"}
+
+
+async def is_own_page(connection: ASGIConnection, _: BaseRouteHandler) -> None:
+    # Browsers send the cookie with websockets that pages of others open, too.
+    if connection.headers.get("Origin") not in PAGES:
+        raise PermissionDeniedException
 
 
 async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
@@ -14,7 +24,7 @@ async def me(request: Request[str, Token, Any]) -> str:
     return request.user
 
 
-@websocket("/chat")
+@websocket("/chat", guards=[is_own_page])
 async def chat(socket: WebSocket[str, Token, Any]) -> None:
     await socket.accept()
     await socket.send_text(f"Hello {socket.user}")

@@ -33,7 +33,7 @@ jwt_auth = JWTAuth[str, Token](
         withdrawn_grace=timedelta(days=1),
     ),
     accepted_issuers=is_customer,
-    accepted_audiences=[CLIENT_ID],
+    accepted_audiences=[CLIENT_ID, f"api://{CLIENT_ID}"],
     exclude=["^/schema"],
 )
 

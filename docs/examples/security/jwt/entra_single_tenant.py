@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     jwt_auth = JWTAuth[User, Token](
         retrieve_user_handler=retrieve_user,
         key_provider=OpenIDProvider(settings.issuer, withdrawn_grace=timedelta(days=1)),
-        accepted_audiences=[settings.client_id],
+        accepted_audiences=[settings.client_id, f"api://{settings.client_id}"],
         exclude=["^/schema"],
     )
     return Litestar([me], on_app_init=[jwt_auth.on_app_init])

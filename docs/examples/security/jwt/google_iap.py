@@ -17,7 +17,7 @@ async def me(request: Request[str, Token, Any]) -> str:
 jwt_auth = JWTAuth[str, Token](
     retrieve_user_handler=retrieve_user,
     key_provider=RemoteJWKSet("https://www.gstatic.com/iap/verify/public_key-jwk"),
-    algorithm="ES256",
+    key_algorithms="ES256",
     auth_header="X-Goog-IAP-JWT-Assertion",
     auth_scheme="",
     accepted_issuers=["https://cloud.google.com/iap"],

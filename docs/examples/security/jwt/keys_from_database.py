@@ -15,7 +15,8 @@ async def load_public_key(device: str) -> str | None:
 
 
 async def find_key(token: UnverifiedToken) -> bytes | str:
-    device = token.kid or ""
+    # The key of the device that the token claims to be. Anyone can send another 'kid'.
+    device = str(token.claims.get("sub"))
     if (cached := await cache.get(device)) is not None:
         return cached
     pem = await load_public_key(device)
@@ -37,7 +38,7 @@ async def me(request: Request[str, Token, Any]) -> str:
 jwt_auth = JWTAuth[str, Token](
     retrieve_user_handler=retrieve_user,
     key_provider=find_key,
-    algorithm="ES256",
+    key_algorithms="ES256",
     accepted_audiences=["my-api"],
     exclude=["^/schema"],
 )

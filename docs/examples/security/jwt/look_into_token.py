@@ -4,5 +4,5 @@ from litestar.security.jwt import UnverifiedToken
 
 if __name__ == "__main__":
     token = UnverifiedToken(sys.argv[1])
-    print(dict(token.header))
+    print(token.header)
     print(token.claims)

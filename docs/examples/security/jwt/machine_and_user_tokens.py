@@ -37,7 +37,7 @@ async def orders(request: Request[User | Machine, Token, Any]) -> list[str]:
 jwt_auth = JWTAuth[User | Machine, Token](
     retrieve_user_handler=retrieve_caller,
     key_provider=OpenIDProvider(ISSUER, withdrawn_grace=timedelta(days=1)),
-    accepted_audiences=[CLIENT_ID],
+    accepted_audiences=[CLIENT_ID, f"api://{CLIENT_ID}"],
     exclude=["^/schema"],
 )
 

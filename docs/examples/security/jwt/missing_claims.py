@@ -12,7 +12,18 @@ class TokenWithoutSub(Token):
     @classmethod
     def decode_payload(cls, *args: Any, **kwargs: Any) -> Any:
         claims = super().decode_payload(*args, **kwargs)
-        claims["sub"] = claims.get("sub") or claims.get("client_id")
+        # A client named alice is not the user alice.
+        sub = claims.get("sub")
+        claims["sub"] = f"user:{sub}" if sub else f"client:{claims['client_id']}"
+        return claims
+
+
+class TokenWithNumericSub(Token):
+    @classmethod
+    def decode_payload(cls, *args: Any, **kwargs: Any) -> Any:
+        claims = super().decode_payload(*args, **kwargs)
+        if isinstance(claims.get("sub"), int):
+            claims["sub"] = str(claims["sub"])
         return claims
 
 
@@ -29,7 +40,7 @@ class TokenWithoutExp(Token):
     def decode_payload(cls, *args: Any, **kwargs: Any) -> Any:
         claims = super().decode_payload(*args, **kwargs)
         if "exp" not in claims:
-            claims["exp"] = claims["iat"] + HOUR
-            if claims["exp"] < time.time():
+            claims["exp"] = int(claims["iat"]) + HOUR
+            if claims["exp"] < time.time():  # nobody checks it after this
                 raise jwt.ExpiredSignatureError
         return claims

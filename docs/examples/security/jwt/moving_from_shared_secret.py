@@ -3,7 +3,7 @@ from typing import Any
 
 from litestar import Litestar, Request, Response, get, post
 from litestar.connection import ASGIConnection
-from litestar.security.jwt import JWTAuth, Token
+from litestar.security.jwt import JWTAuth, SigningKey, Token
 
 
 async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
@@ -16,16 +16,23 @@ async def me(request: Request[str, Token, Any]) -> str:
 
 
 def create_app() -> Litestar:
+    # This was the shared secret. Now it is the PEM of a private key.
+    key = SigningKey(os.environ["JWT_PRIVATE_KEY"])
     jwt_auth = JWTAuth[str, Token](
         retrieve_user_handler=retrieve_user,
-        # This was the shared secret. Now it is the PEM of a private key.
-        token_secret=os.environ["JWT_PRIVATE_KEY"],
-        algorithm="RS256",
+        token_secret=key,
+        key_provider=key,
+        accepted_audiences=["my-api"],
         exclude=["^/login", "^/schema"],
     )
 
     @post("/login")
     async def login() -> Response[Any]:
-        return jwt_auth.login("alice", send_token_as_response_body=True)
+        # Verify a password here.
+        return jwt_auth.login(
+            "alice",
+            token_audience="my-api",
+            send_token_as_response_body=True,
+        )
 
     return Litestar([login, me], on_app_init=[jwt_auth.on_app_init])

@@ -18,7 +18,8 @@ class RotatingKeyMiddleware(JWTAuthenticationMiddleware):
         connection: ASGIConnection,
     ) -> AuthenticationResult:
         # This blocks all other requests.
-        self.token_secret = client.get_signing_key_from_jwt(encoded_token)
+        key = client.get_signing_key_from_jwt(encoded_token)
+        self.token_secret = key  # type: ignore[assignment]
         return await super().authenticate_token(encoded_token, connection)
 
 

@@ -27,7 +27,7 @@ def create_app() -> Litestar:
     jwt_auth = JWTAuth[str, Token](
         retrieve_user_handler=retrieve_user,
         key_provider=read_public_key(),
-        algorithm="RS256",
+        key_algorithms="RS256",
         accepted_issuers=["https://idp.example.com"],
         accepted_audiences=["my-api"],
         exclude=["^/schema"],

@@ -4,7 +4,7 @@ from pathlib import Path
 from litestar import Litestar, Response, post
 from litestar.connection import ASGIConnection
 from litestar.params import FromPath
-from litestar.security.jwt import JWTAuth, Token, create_jwks_handler
+from litestar.security.jwt import JWTAuth, SigningKey, Token, create_jwks_handler
 
 
 async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
@@ -14,10 +14,12 @@ async def retrieve_user(token: Token, connection: ASGIConnection) -> str:
 def create_app() -> Litestar:
     issuer = os.environ["ISSUER"]  # such as https://login.example.com
     files = os.environ["SIGNING_KEYS"].split(os.pathsep)
-    keys = [Path(file).read_text() for file in files]  # the first one signs
+    keys = [SigningKey(Path(file).read_text()) for file in files]  # the first signs
     jwt_auth = JWTAuth[str, Token](
         retrieve_user_handler=retrieve_user,
-        token_secret=keys,
+        token_secret=keys[0],
+        key_provider=[key.jwk for key in keys],
+        accepted_issuers=[issuer],
         accepted_audiences=["orders"],
         exclude=["^/schema"],
     )

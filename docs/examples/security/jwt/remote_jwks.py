@@ -17,7 +17,7 @@ async def me(request: Request[str, Token, Any]) -> str:
 jwt_auth = JWTAuth[str, Token](
     retrieve_user_handler=retrieve_user,
     key_provider=RemoteJWKSet("https://idp.example.com/keys"),
-    algorithm="RS256",
+    key_algorithms="RS256",
     accepted_issuers=["https://idp.example.com"],
     accepted_audiences=["my-api"],
     exclude=["^/schema"],

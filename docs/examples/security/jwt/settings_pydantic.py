@@ -33,7 +33,7 @@ def create_app() -> Litestar:
     jwt_auth = JWTAuth[str, Token](
         retrieve_user_handler=retrieve_user,
         key_provider=OpenIDProvider(settings.issuer, withdrawn_grace=timedelta(days=1)),
-        accepted_audiences=[settings.client_id],
+        accepted_audiences=[settings.client_id, f"api://{settings.client_id}"],
         exclude=["^/schema"],
     )
     return Litestar([me], on_app_init=[jwt_auth.on_app_init])

@@ -43,7 +43,7 @@ async def me(request: Request[str, Token, Any]) -> str:
 jwt_auth = JWTAuth[str, Token](
     retrieve_user_handler=retrieve_user,
     key_provider=OpenIDProvider(f"{LOGIN}/v2.0", withdrawn_grace=timedelta(days=1)),
-    accepted_audiences=[CLIENT_ID],
+    accepted_audiences=[CLIENT_ID, f"api://{CLIENT_ID}"],
     exclude=["^/schema"],
 )
 

@@ -29,7 +29,10 @@ jwt_auth = JWTAuth[str, Token](
             CUSTOMERS: OpenIDProvider(CUSTOMERS),
         }
     ),
-    accepted_audiences={STAFF: [CLIENT_ID], CUSTOMERS: ["https://api.example.com"]},
+    accepted_audiences={
+        STAFF: [CLIENT_ID, f"api://{CLIENT_ID}"],
+        CUSTOMERS: ["https://api.example.com"],
+    },
     exclude=["^/schema"],
 )
 

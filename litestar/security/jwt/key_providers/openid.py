@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
 from logging import getLogger
-from math import inf
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 import anyio
-from jwt.exceptions import InvalidIssuerError
 
 from litestar.exceptions import ImproperlyConfiguredException
-from litestar.security.jwt.key_providers._fetch import FetchError, fetch_json, is_loopback, url_problem
-from litestar.security.jwt.key_providers.jwks import RemoteJWKSet
-from litestar.security.jwt.keys import KeyNotFoundException, KeySet, names_of
+from litestar.security.jwt.key_providers.fetch import FetchError, is_loopback, label_of, url_problem
+from litestar.security.jwt.key_providers.remote import RemoteJWKSet
+from litestar.security.jwt.key_set import is_issuer
+from litestar.security.jwt.keys import UnknownIssuerException, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
+    from litestar.security.jwt.key_providers.fetch import Document
     from litestar.security.jwt.keys import SelectedKeys
     from litestar.security.jwt.unverified import UnverifiedToken
 
@@ -29,17 +29,30 @@ _logger: Final = getLogger("litestar.security.jwt")
 # What stands for the tenant in the names that Microsoft Entra ID gives to issuers.
 _TENANT: Final = "{tenantid}"
 _WELL_KNOWN: Final = ("openid-configuration", "oauth-authorization-server")
-# The part of the deadline that discovery gets if it is known where the keys are, so that there is time to ask for them.
+# The part of the deadline that discovery gets if it is known where the keys are, so that there is time to fetch them.
 _DISCOVERY_SHARE: Final = 0.5
+# How much of a foreign name a log line shows.
+_SHOWN_CHARACTERS: Final = 200
+_HOW_TO_REACH: Final = (
+    "If this application reaches the keys under another URL, use RemoteJWKSet with that URL, and 'accepted_issuers'"
+)
 
 
-@dataclass(eq=False, repr=False)
+class _Discovery:
+    """What changes in an :class:`OpenIDProvider` besides what changes in each :class:`RemoteJWKSet`."""
+
+    def __init__(self) -> None:
+        self.jwks_uri: str | None = None
+        """Where the keys are, by the last discovery document. ``OpenIDProvider._discover`` changes it."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class OpenIDProvider(RemoteJWKSet):
     """A key provider that finds the keys of an issuer by the issuer's name.
 
-    It is a :class:`RemoteJWKSet` that first asks the issuer's discovery document where the keys are (`OpenID Connect Discovery
+    It is a :class:`RemoteJWKSet` that first reads in the issuer's discovery document where the keys are (`OpenID Connect Discovery
     1.0, section 4 <https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig>`_). If the document cannot be
-    fetched, it asks for the keys where they were before.
+    fetched, it fetches the keys from where they were before.
 
     It always checks that the ``iss`` claim of a token is the name of the issuer, trailing slash included.
 
@@ -57,8 +70,7 @@ class OpenIDProvider(RemoteJWKSet):
             discovery_url=f"{ENTRA}/organizations/v2.0/.well-known/openid-configuration",
         )
 
-    A key that has an ``issuer`` member itself, like the keys of Entra, verifies only tokens of that issuer, unless
-    ``issuer_in_tokens`` has the name of the token's issuer literally.
+    A key that has an ``issuer`` member with another name, as some keys of Entra have, verifies only tokens of that issuer.
     """
 
     url: str = field(init=False)
@@ -67,13 +79,17 @@ class OpenIDProvider(RemoteJWKSet):
     """The issuer, exactly as it names itself in its discovery document."""
     _: KW_ONLY
     discovery_url: str | None = None
-    """Where the document is. By default, the URL is made of ``issuer``."""
+    """Where the document is. By default, the URL is derived from ``issuer``."""
     issuer_in_tokens: str | Sequence[str] = ()
     """The value or values of ``iss`` in tokens, if they differ from ``issuer``. Google has two, for example."""
     well_known: Literal["openid-configuration", "oauth-authorization-server"] = "openid-configuration"
     """The document to fetch. By default, it is the one of OpenID Connect, below the issuer. ``oauth-authorization-server`` is
     the one of OAuth 2.0, at the root of the host (`RFC 8414, section 3
     <https://datatracker.ietf.org/doc/html/rfc8414#section-3>`_)."""
+    _names: tuple[str, ...] = field(init=False)
+    """What ``iss`` of a token may be."""
+    _discovery: _Discovery = field(init=False)
+    """All that changes besides the keys."""
 
     def __post_init__(self) -> None:
         """Check the options. Nothing is fetched yet.
@@ -82,12 +98,13 @@ class OpenIDProvider(RemoteJWKSet):
             ImproperlyConfiguredException: If a URL is not safe to fetch keys from, or an option is not valid.
             MissingDependencyException: If there is no ``client``, and neither ``httpx2`` nor ``httpx`` is installed.
         """
-        self._names = names_of(self.issuer_in_tokens)
-        if not all(isinstance(name, str) and name for name in self._names):
-            raise ImproperlyConfiguredException(f"'issuer_in_tokens' is {self._names!r}. Pass names as strings")
-        self.url = _discovery_url(self.issuer, self.discovery_url, self.well_known)
-        self._issuer = self.issuer
-        self._jwks_uri: str | None = None
+        names = names_of(self.issuer_in_tokens)
+        if not all(isinstance(name, str) and name for name in names):
+            raise ImproperlyConfiguredException(f"'issuer_in_tokens' is {names!r}. Pass names as strings")
+        # A dataclass that is frozen for its users is not for its own constructor.
+        object.__setattr__(self, "_names", names or (self.issuer,))
+        object.__setattr__(self, "_discovery", _Discovery())
+        object.__setattr__(self, "url", _discovery_url(self.issuer, self.discovery_url, self.well_known))
         super().__post_init__()
 
     @property
@@ -97,8 +114,8 @@ class OpenIDProvider(RemoteJWKSet):
 
     @property
     def openid_connect_url(self) -> str | None:
-        """Where the discovery document of OpenID Connect is, ``None`` if there is only one of OAuth 2.0."""
-        return self.url if self.well_known == _WELL_KNOWN[0] else None
+        """Where the discovery document of OpenID Connect is, ``None`` if there is none or its URL has a query, maybe a secret."""
+        return self.url if self.well_known == _WELL_KNOWN[0] and "?" not in self.url else None
 
     def __call__(self, token: UnverifiedToken, /) -> SelectedKeys | Awaitable[SelectedKeys]:
         """Find the keys that may verify a token.
@@ -110,57 +127,70 @@ class OpenIDProvider(RemoteJWKSet):
             The keys, or an awaitable of them, as :class:`RemoteJWKSet` does.
 
         Raises:
-            KeyNotFoundException: If the token is not of this issuer.
+            UnknownIssuerException: If the token is not from this issuer.
         """
-        names = self._names or (self.issuer,)
-        if not any(_is_name_of_issuer(name, token) for name in names):
-            raise KeyNotFoundException("Invalid token") from InvalidIssuerError(" or ".join(names))
+        if not any(is_issuer(name, token) for name in self._names):
+            raise UnknownIssuerException(*self._names)
         return super().__call__(token)
 
-    async def _ask(self) -> tuple[Any, float]:
-        try:
-            with anyio.fail_after(self._timeout * _DISCOVERY_SHARE if self._jwks_uri else inf):
-                document, _ = await fetch_json(self.url, self._headers, self.client)
-            self._jwks_uri = self._find_jwks_uri(document)
-        except Exception as e:
-            if self._jwks_uri is None:
-                raise
-            _logger.warning("%r: discovery failed (%r), the keys are asked for where they were", self, e)
-        return await fetch_json(self._jwks_uri, self._headers, self.client)
+    @property
+    def _issuer_name(self) -> str:
+        return self.issuer
 
-    def _find_jwks_uri(self, document: Any) -> str:
-        """Judge a discovery document by what is used of it."""
+    async def _request(self, deadline: float, no_cache: bool) -> Document:
+        jwks_uri = await self._discover(deadline, no_cache)
+        try:
+            document = await self._fetcher.fetch(jwks_uri, deadline, no_cache=no_cache)
+        except FetchError as e:
+            if e.is_unreachable and urlsplit(jwks_uri).hostname != urlsplit(self.url).hostname:
+                e.args = (f"{e}. {_HOW_TO_REACH}",)
+            raise
+        content = document.content
+        for jwk in content.get("keys") or () if isinstance(content, dict) else ():
+            # A key that is bound to this issuer needs no further check, as ``iss`` of each token is checked.
+            if isinstance(jwk, dict) and jwk.get("issuer") == self.issuer:
+                del jwk["issuer"]
+        return document
+
+    async def _discover(self, deadline: float, no_cache: bool) -> str:
+        """Return where the keys are."""
+        known = self._discovery.jwks_uri
+        if known is not None:
+            now = anyio.current_time()
+            deadline = now + (deadline - now) * _DISCOVERY_SHARE
+        try:
+            document = await self._fetcher.fetch(self.url, deadline, no_cache=no_cache)
+            self._discovery.jwks_uri = jwks_uri = self._checked_jwks_uri(document.content)
+        except FetchError as e:
+            if known is None:
+                raise
+            _logger.warning("%r: discovery failed (%s), the keys are fetched from where they were", self, e)
+            return known
+        return jwks_uri
+
+    def _checked_jwks_uri(self, document: object) -> str:
+        """Check what is used of a discovery document."""
         document = document if isinstance(document, dict) else {}
         # An equal name proves that the document is the issuer's own (OpenID Connect Discovery 1.0, section 4.3, and RFC 8414,
         # section 3.3).
         theirs, jwks_uri = str(document.get("issuer")), str(document.get("jwks_uri"))
         if theirs != self.issuer:
-            raise FetchError(f"'issuer' is {self.issuer!r}, but the discovery document names {theirs[:200]!r}")
+            shown = label_of(theirs)[:_SHOWN_CHARACTERS]
+            raise FetchError(
+                f"'issuer' is {self.issuer!r}, but the discovery document at {label_of(self.url)} names {shown!r}"
+            )
         if problem := url_problem(jwks_uri, allow_http=self.allow_http):
-            raise FetchError(f"the 'jwks_uri' of the discovery document {problem}")
+            raise FetchError(f"the 'jwks_uri' of the discovery document at {label_of(self.url)} {problem}")
         if is_loopback(jwks_uri) and not is_loopback(self.url):
-            raise FetchError("the 'jwks_uri' of the discovery document is on the loopback interface")
+            raise FetchError(
+                f"the 'jwks_uri' of the discovery document at {label_of(self.url)} is {label_of(jwks_uri)!r}, on the loopback "
+                f"interface of the issuer. {_HOW_TO_REACH}"
+            )
         return jwks_uri
-
-    def _select(self, token: UnverifiedToken) -> SelectedKeys:
-        """Choose among the keys that are not bound to another issuer.
-
-        Tenants of Microsoft Entra ID share their keys with issuers that anybody can get tokens from.
-        """
-        if token.issuer in self._names or not any(key.issuer for key in self._keys.keys):
-            return super()._select(token)
-        named = [key for key in self._keys.keys if key.kid == token.kid or None in (key.kid, token.kid)]
-        return KeySet(key for key in named if key.issuer is None or _is_name_of_issuer(key.issuer, token)).select(token)
-
-
-def _is_name_of_issuer(name: str, token: UnverifiedToken) -> bool:
-    """Tell whether a token is of the issuer that has a name, which may have the token's own tenant to be filled in."""
-    tenant = token.claims.get("tid")
-    return token.issuer == name.replace(_TENANT, tenant if isinstance(tenant, str) else _TENANT)
 
 
 def _discovery_url(issuer: object, url: str | None, well_known: str) -> str:
-    """Return where the discovery document is, which tells the names that cannot be right, too."""
+    """Return where the discovery document is, which also finds names that cannot be right."""
     if not isinstance(issuer, str) or not issuer or issuer != issuer.strip():
         raise ImproperlyConfiguredException(f"'issuer' is {issuer!r}. Set it to the name of your issuer, a full URL")
     if "<" in issuer:

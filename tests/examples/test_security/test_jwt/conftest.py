@@ -6,10 +6,17 @@ from pathlib import Path
 import pytest
 
 from litestar.security.jwt.testing import LocalIssuer
+from litestar.stores.memory import MemoryStore
+from litestar.stores.redis import RedisStore
 from tests.examples.test_security.test_jwt.internet import Internet
 
 ISSUER = "https://idp.example.com"
-IDS = {"CLIENT_ID": "22222222-2222-2222-2222-222222222222", "TENANT_ID": "11111111-1111-1111-1111-111111111111"}
+ENVIRONMENT = {
+    "CLIENT_ID": "22222222-2222-2222-2222-222222222222",
+    "TENANT_ID": "11111111-1111-1111-1111-111111111111",
+    "ISSUER": ISSUER,
+    **{name: f"{name}, which is long enough for HMAC" for name in ("CLIENT_SECRET", "CSRF_SECRET", "JWT_SECRET")},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +26,8 @@ def internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Intern
     ca_file = tmp_path / "ca.pem"
     ca_file.write_bytes(internet.authority.pem)
     proxies = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), internet.issuer)
-    for name, value in {**IDS, "ISSUER": ISSUER, **proxies, "SSL_CERT_FILE": str(ca_file)}.items():
+    files = {"SSL_CERT_FILE": str(ca_file), "DATABASE": str(tmp_path / "database")}
+    for name, value in {**ENVIRONMENT, **proxies, **files}.items():
         monkeypatch.setenv(name, value)
     yield internet
     internet.stop()
@@ -28,3 +36,11 @@ def internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Intern
 @pytest.fixture
 def idp(internet: Internet) -> LocalIssuer:
     return internet.host(LocalIssuer(issuer=ISSUER, audience="my-api"))
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    """What examples keep in Redis."""
+    store = MemoryStore()
+    monkeypatch.setattr(RedisStore, "with_client", lambda url: store)
+    return store

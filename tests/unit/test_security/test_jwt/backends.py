@@ -1,4 +1,4 @@
-"""What these tests have in common: keys, issuers, backends, and applications to send requests to."""
+"""What these tests share: keys, issuers, backends, and applications to send requests to."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from typing import Any, Final, cast
 import anyio
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from httpx import Headers
 
 from litestar import Litestar, Request, get, websocket
 from litestar.connection import WebSocket
 from litestar.di import Provide
-from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
-from litestar.security.jwt import JWTAuth, OAuth2PasswordBearerAuth, Token, UnverifiedToken
+from litestar.exceptions import ImproperlyConfiguredException
+from litestar.security.jwt import JWTAuth, OAuth2PasswordBearerAuth, Token
 from litestar.security.jwt.keys import public_jwk
+from litestar.security.jwt.unverified import UnverifiedToken
 from litestar.testing import TestClient
 
-SECRET: Final = "a secret that is long enough for any of the HMAC algorithms, even those of 512 bit"
+SECRET: Final = "a secret that is long enough for any of the HMAC algorithms, even those of 512 bits"
 CLAIMS: Final[dict[str, Any]] = {"sub": "ann", "iat": 1, "exp": 1 << 32}
 _RSA_KEY: Final = rsa.generate_private_key(65537, 2048)
 PRIVATE_KEYS: Final[dict[str, Any]] = {
@@ -37,8 +38,9 @@ PRIVATE_KEYS: Final[dict[str, Any]] = {
     "ES256K": ec.generate_private_key(ec.SECP256K1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate(),
 }
+ED448_KEY: Final = ed448.Ed448PrivateKey.generate()
 # Applications of Litestar 2 configure logging for the whole process unless they are told not to.
-_QUIETLY: Final = {"logging_config": None} if "logging_config" in signature(Litestar).parameters else {}
+_QUIET: Final = {"logging_config": None} if "logging_config" in signature(Litestar).parameters else {}
 
 
 def base64url(data: bytes) -> str:
@@ -46,11 +48,27 @@ def base64url(data: bytes) -> str:
 
 
 def pem(key: Any) -> bytes:
-    return bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    """Return the PEM of a public key, or of the public half of a private one."""
+    public = key.public_key() if hasattr(key, "public_key") else key
+    return bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
 def private_pem(key: Any) -> bytes:
     return bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def compact(header: Any, payload: Any = b"{}", signature: bytes = b"signature") -> str:
+    """Serialize a token. What is no bytes is written as JSON."""
+    parts = (part if isinstance(part, bytes) else json.dumps(part).encode() for part in (header, payload, signature))
+    return ".".join(map(base64url, parts))
+
+
+def sign(header: Any, payload: Any, key: Any, algorithm: str) -> str:
+    """Sign whatever header and payload, which no library would. The header need not have the algorithm that is used."""
+    signing_input = compact(header, payload).rpartition(".")[0]
+    signer = jwt.get_algorithm_by_name(algorithm)
+    prepared = key if isinstance(key, bytes) else signer.prepare_key(key)
+    return f"{signing_input}.{base64url(signer.sign(signing_input.encode(), prepared))}"
 
 
 class Issuer:
@@ -67,9 +85,9 @@ class Issuer:
         """Make a token for the audience ``api``. A claim that is ``None`` is left out."""
         now = int(time.time())
         payload = {"iss": self.name, "sub": sub, "aud": "api", "iat": now, "exp": now + 3600, **claims}
-        encoded = json.dumps({name: value for name, value in payload.items() if value is not None})
-        header = {"kid": self.name, **(headers or {})}
-        return jwt.api_jws.encode(encoded.encode(), self.private_key, self.algorithm, header)
+        payload = {name: value for name, value in payload.items() if value is not None}
+        header = {"typ": "JWT", "alg": self.algorithm, "kid": self.name, **(headers or {})}
+        return sign(header, payload, self.private_key, self.algorithm)
 
     def auth_header(self, *args: Any, **options: Any) -> dict[str, str]:
         return bearer(self.token(*args, **options))
@@ -88,33 +106,21 @@ def retrieve_user(token: Token, connection: Any) -> str:
 
 
 def backend(key_provider: Any, kind: Any = JWTAuth, **options: Any) -> JWTAuth[str, Token]:
-    """Make a backend that needs no audience."""
-    return own_backend(kind, key_provider=key_provider, **{"token_secret": None, "accepted_audiences": [], **options})
+    """Make a backend with a key provider, for any audience unless told otherwise."""
+    return secret_backend(
+        kind, key_provider=key_provider, **{"token_secret": None, "accepted_audiences": "*", **options}
+    )
 
 
-def own_backend(kind: Any = JWTAuth, **options: Any) -> JWTAuth[str, Token]:
+def secret_backend(kind: Any = JWTAuth, **options: Any) -> JWTAuth[str, Token]:
     """Make a backend that verifies the tokens that it issues, with a shared secret if nothing else is given."""
-    url = {"token_url": "/login"} if kind is OAuth2PasswordBearerAuth else {}
+    url = {"token_url": "/login"} if issubclass(kind, OAuth2PasswordBearerAuth) else {}
     options = {"token_secret": SECRET, "retrieve_user_handler": retrieve_user, **url, **options}
     return cast("JWTAuth[str, Token]", kind(**options))
 
 
-def is_accepted(token: str, key: Any, algorithm: Any = "RS256", *, token_cls: Any = Token, **options: Any) -> bool:
-    try:
-        return bool(token_cls.decode(token, key, algorithm, **options))
-    except NotAuthorizedException:
-        return False
-
-
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
-
-
-def with_secret(token: str) -> str:
-    """Sign what a token says with the shared secret."""
-    parts = jwt.api_jws.decode_complete(token, options={"verify_signature": False})
-    header = {name: value for name, value in parts["header"].items() if name not in {"alg", "kid"}}
-    return jwt.api_jws.encode(parts["payload"], SECRET, "HS256", {"typ": None, **header})
 
 
 def provide(value: Any) -> Provide:
@@ -136,11 +142,12 @@ async def greet(socket: WebSocket[str, Token, Any]) -> None:
 def app_of(auth: Any, *handlers: Any, **options: Any) -> Litestar:
     """Make an application that a backend, or several, protect, with :func:`whoami` at its root unless told otherwise."""
     hooks = [each.on_app_init for each in (auth if isinstance(auth, list) else [auth])]
-    return Litestar([*(handlers or [whoami])], **{"on_app_init": hooks, "openapi_config": None, **_QUIETLY, **options})
+    return Litestar([*(handlers or [whoami])], **{"on_app_init": hooks, "openapi_config": None, **_QUIET, **options})
 
 
-def client_of(auth: Any, *handlers: Any) -> TestClient[Litestar]:
-    return TestClient(app_of(auth, whoami, *handlers), raise_server_exceptions=False)
+def client_of(auth: Any, *handlers: Any, **options: Any) -> TestClient[Litestar]:
+    """Make a client of an application with :func:`whoami` at its root, and further routes."""
+    return TestClient(app_of(auth, whoami, *handlers, **options), raise_server_exceptions=False)
 
 
 def statuses(auth: Any, *sent: str | dict[str, str]) -> list[int]:
@@ -149,19 +156,19 @@ def statuses(auth: Any, *sent: str | dict[str, str]) -> list[int]:
         return [client.get("/", headers=bearer(s) if isinstance(s, str) else s).status_code for s in sent]
 
 
-async def status_of(app: Litestar, headers: Mapping[str, str], path: str = "/") -> int:
-    """Send a request to an app, whether that has been started or not, and return the status code of the response."""
-    return int((await exchange(app, headers, path))[0]["status"])
+async def status_of(app: Litestar, headers: Any, path: str = "/") -> int:
+    """Send a request to an app, whether it has been started or not, and return the status code of the response."""
+    return int((await send_request(app, headers, path))[0]["status"])
 
 
-async def text_of(app: Litestar, headers: Mapping[str, str], path: str = "/ws") -> str:
+async def text_of(app: Litestar, headers: Any, path: str = "/ws") -> str:
     """Connect a websocket to an app, and return the text that it sends first, or else the reason why it refuses."""
-    sent = await exchange(app, headers, path, type="websocket", scheme="ws", subprotocols=[])
+    sent = await send_request(app, headers, path, type="websocket", scheme="ws", subprotocols=[])
     return str(sent[1]["text"] if len(sent) > 1 else sent[0]["reason"])
 
 
-async def exchange(app: Litestar, headers: Any, path: str = "/", **scope: Any) -> list[Any]:
-    """Send a request without a body to an app, and return what it sends."""
+async def send_request(app: Litestar, headers: Any, path: str = "/", **scope: Any) -> list[Any]:
+    """Send a request without a body to an app, and return the messages of its answer."""
     fields = [(name.lower(), value) for name, value in Headers(headers).raw]
     scope = {
         **(scope or {"type": "http", "method": "GET", "scheme": "http"}),
@@ -184,7 +191,7 @@ async def exchange(app: Litestar, headers: Any, path: str = "/", **scope: Any) -
 
 
 def refusal_of(app: Litestar) -> str:
-    """Start an app that must refuse to, and return why it does."""
+    """Start an app that must not start, and return why it does not."""
     with pytest.raises(Exception) as raised, TestClient(app):
         pass
     error: Any = raised.value

@@ -3,6 +3,11 @@ from __future__ import annotations
 import logging
 
 import pytest
+from hypothesis import settings
+
+# A busy machine takes its time, and examples that failed once are no part of a checkout.
+settings.register_profile("calm", deadline=None, database=None)
+settings.load_profile("calm")
 
 
 @pytest.fixture

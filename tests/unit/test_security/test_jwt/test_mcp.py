@@ -1,4 +1,4 @@
-"""The client of PyPI's ``mcp`` finds its way to a tool of PyPI's ``litestar-mcp``, from nothing but the URL of the application."""
+"""The client of PyPI's ``mcp`` finds its way to a tool of PyPI's ``litestar-mcp`` that needs a scope, from the URL alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 import pytest
 
 from litestar import Litestar, Request, get
-from litestar.security.jwt import OpenIDProvider, Token
+from litestar.security.jwt import Token
+from litestar.security.jwt.guards import requires_scopes
+from litestar.security.jwt.key_providers.openid import OpenIDProvider
 
 from .backends import backend, on_both_libraries
 from .node_packages import installed_package, listening, program, serving
@@ -22,7 +24,7 @@ pytest.importorskip("litestar_mcp")
 pytest.importorskip("mcp")
 
 import httpx2
-from litestar_mcp import LitestarMCP
+from litestar_mcp import LitestarMCP, MCPConfig
 from mcp import Client
 from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
@@ -39,11 +41,11 @@ FORM = r'action="(.+?)" method="post">\s*<input type="hidden" name="prompt" valu
 PROVIDER = """
 import { createServer } from "node:http";
 import { Provider } from "oidc-provider";
-const getResourceServerInfo = (_, audience) => ({ accessTokenFormat: "jwt", audience, jwt: { sign: { alg: "RS256" } }, scope: "" });
+const getResourceServerInfo = (_, audience) => ({ accessTokenFormat: "jwt", audience, jwt: { sign: { alg: "RS256" } }, scope: "tools" });
 const features = { registration: { enabled: true }, resourceIndicators: { enabled: true, getResourceServerInfo } };
 const server = createServer().listen(0, "127.0.0.1", () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
-  server.on("request", new Provider(issuer, { features }).callback());
+  server.on("request", new Provider(issuer, { features, scopes: ["openid", "offline_access", "tools"] }).callback());
   console.log(issuer);
 });
 process.stdin.resume().on("end", () => process.exit());
@@ -73,7 +75,7 @@ def issuer(pytestconfig: pytest.Config) -> Iterator[str]:
 
 @get("/me", mcp_tool="me")
 async def me(request: Request[str, Token, Any]) -> str:
-    return f"{request.user} from {request.auth.iss} at {request.auth.aud}"
+    return f"{request.user} from {request.auth.iss} at {request.auth.aud} with {request.auth.extras['scope']}"
 
 
 @pytest.mark.parametrize("path", ["/mcp", ""])
@@ -85,7 +87,8 @@ async def test_client_finds_the_authorization_server_from_the_challenge(issuer: 
     with listening() as (listener, url):
         resource = url + path
         auth = backend(OpenIDProvider(issuer), accepted_audiences=[resource], protected_resource=resource)
-        app = Litestar([me], on_app_init=[auth.on_app_init], plugins=[LitestarMCP()])
+        mcp = LitestarMCP(MCPConfig(guards=[requires_scopes("tools")]))
+        app = Litestar([me], on_app_init=[auth.on_app_init], plugins=[mcp])
         oauth = OAuthClientProvider(f"{url}/mcp", about_client, storage, browse, lambda: log_in(*browse.call_args.args))
         with serving(app, listener):
             async with (
@@ -96,7 +99,8 @@ async def test_client_finds_the_authorization_server_from_the_challenge(issuer: 
                 answer = await client.call_tool("me")
     seen = [call.args[0] for call in see.call_args_list]
     metadata_url = f"{url}/.well-known/oauth-protected-resource{path}"
-    assert seen[0].headers["WWW-Authenticate"] == f'Bearer resource_metadata="{metadata_url}"'
+    assert seen[0].headers["WWW-Authenticate"] == f'Bearer scope="tools", resource_metadata="{metadata_url}"'
+    assert seen[1].json()["scopes_supported"] == ["tools"]
     assert [(response.status_code, response.request.method, str(response.url)) for response in seen] == [
         (401, "POST", f"{url}/mcp"),
         (200, "GET", metadata_url),
@@ -106,4 +110,4 @@ async def test_client_finds_the_authorization_server_from_the_challenge(issuer: 
         *[(200, "POST", f"{url}/mcp")] * 3,  # the first request again, the list of tools, the call
     ]
     assert [tool.name for tool in tools] == ["me"]
-    assert answer.content == [TextContent(text=f"alice from {issuer} at {url}{path}")]
+    assert answer.content == [TextContent(text=f"alice from {issuer} at {url}{path} with tools")]

@@ -151,11 +151,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep quiet."""
 
 
-def client_of(document_at: Callable[[str], Any], **headers: str) -> Any:
+def fake_client(fetch_document: Callable[[str], Any], **headers: str) -> Any:
     """Make a client without a network: a function from a URL to a document, or to an awaitable of one, has its answers."""
 
     async def fetch(url: str, _: Mapping[str, str]) -> Any:
-        document = document_at(url)
+        document = fetch_document(url)
         document = await document if isawaitable(document) else document
         return SimpleNamespace(status_code=200, headers=headers, content=json.dumps(document).encode())
 

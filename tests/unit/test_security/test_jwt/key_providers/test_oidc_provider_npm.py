@@ -16,8 +16,8 @@ from litestar.security.jwt import KeysUnavailableException, OpenIDProvider
 from tests.unit.test_security.test_jwt.backends import PRIVATE_KEYS, on_both_libraries
 from tests.unit.test_security.test_jwt.node_packages import installed_package, program
 
-from .asking import answer_to, answers_at_once
 from .issuer_server import Signer
+from .lookups import answer_to, answers_at_once
 
 
 @contextmanager

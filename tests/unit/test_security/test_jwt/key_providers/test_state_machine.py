@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from litestar.security.jwt import RemoteJWKSet
 from litestar.stores.memory import MemoryStore
 
-from .asking import answer_to
-from .issuer_server import START, Signer, bogus, client_of, jwks_of
+from .issuer_server import START, Signer, bogus, fake_client, jwks_of
+from .lookups import answer_to
 
 LIFETIME, GRACE, STALE = 100, 50, 200
 REFILL, BURST, BACKOFF = 15, 2, 30
@@ -51,19 +51,19 @@ class KeysOverTime(RuleBasedStateMachine):
             raise OSError("no network")
         return jwks_of(*(SIGNERS[number] for number in sorted(self.published)))
 
-    def ask(self, token: str) -> str:
-        async def ask_and_settle() -> str:
+    def look_up(self, token: str) -> str:
+        async def look_up_and_settle() -> str:
             answer = await answer_to(self.provider, token)
             self.fetches_known = list(self.fetches)  # a renewal in the background comes too late for this answer
             for _ in range(30):
                 await asyncio.sleep(0)
             return answer
 
-        return self.runner.run(ask_and_settle())
+        return self.runner.run(look_up_and_settle())
 
     @rule()
     def restart(self) -> None:
-        url, client = "https://issuer.test/keys", client_of(self.fetch)
+        url, client = "https://issuer.test/keys", fake_client(self.fetch)
         self.provider = RemoteJWKSet(
             url, lifetime=LIFETIME, withdrawn_grace=GRACE, max_stale=STALE, client=client, store=self.store
         )
@@ -86,7 +86,7 @@ class KeysOverTime(RuleBasedStateMachine):
 
     @rule(number=signers)
     def token(self, number: int) -> None:
-        answer = self.ask(TOKENS[number])
+        answer = self.look_up(TOKENS[number])
         if answer == "200":
             self.check_windows(number)
             self.refused_since.pop(number, None)
@@ -104,7 +104,7 @@ class KeysOverTime(RuleBasedStateMachine):
 
     @rule(token=st.sampled_from(FORGED))
     def forged_token(self, token: str) -> None:
-        assert self.ask(token) in {"401", "503"}
+        assert self.look_up(token) in {"401", "503"}
 
     @invariant()
     def fetches_are_bounded(self) -> None:
