@@ -11,14 +11,14 @@ import jwt
 from applications import SECRET
 from jwt.utils import base64url_encode
 
-from litestar.security.jwt import _verifier
+from litestar.security.jwt import signature_memory
 from litestar.security.jwt.testing import LocalIssuer
 
 # Numbers of claims that make tokens of the sizes of access tokens: a small one, one of Entra ID, one with many groups.
 SIZES = {"0.6 kB": 0, "1.6 kB": 14, "6 kB": 78}
 USUAL_SIZE = "1.6 kB"
 # If this many come in turn, each has been forgotten before it comes again.
-MORE_THAN_REMEMBERED = _verifier._MEMORY_SIZE + 100
+MORE_THAN_REMEMBERED = signature_memory._MAX_ENTRIES + 100
 # No part of a run may remember what another one has verified.
 _users = count()
 

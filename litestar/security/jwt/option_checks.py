@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from inspect import signature
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, ClassVar, Final, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast, get_origin, get_type_hints
 
 from litestar.di import Provide
 from litestar.enums import ScopeType
@@ -55,9 +55,7 @@ def verifier_options(backend: Any) -> VerifierOptions:
         raise _wrong("auth_header", "the name of a header field", backend.auth_header)
     strict_audience = _flag("strict_audience", backend.strict_audience)
     audiences = _audiences(backend.accepted_audiences, strict=strict_audience)
-    issuers = backend.accepted_issuers
-    if issuers is not None and not callable(issuers):
-        issuers = _names("accepted_issuers", issuers)
+    issuers, issuer_check = _issuers(backend.accepted_issuers)
     _check_slashes(backend.key_provider, audiences, issuers)
     types = None if backend.accepted_types is None else _names("accepted_types", backend.accepted_types)
     try:
@@ -68,14 +66,14 @@ def verifier_options(backend: Any) -> VerifierOptions:
         token_cls=backend.token_cls,
         algorithms=frozenset(algorithms),
         rules=ClaimRules(
-            issuers=None if callable(issuers) else issuers,
+            issuers=issuers,
             required=() if backend.require_claims is None else _names("require_claims", backend.require_claims),
             leeway=leeway,
             verify_expiry=_flag("verify_expiry", backend.verify_expiry),
             verify_not_before=_flag("verify_not_before", backend.verify_not_before),
         ),
         audiences=audiences,
-        issuer_check=issuers if callable(issuers) else None,
+        issuer_check=issuer_check,
         types=None if types is None else frozenset(name.lower().removeprefix("application/") for name in types),
         strict_audience=strict_audience,
         accept_bound_tokens=_flag("accept_bound_tokens", backend.accept_bound_tokens),
@@ -196,6 +194,15 @@ def check_handler(name: str, handler: object) -> None:
         return
 
 
+def _issuers(given: Any) -> tuple[tuple[str, ...] | None, IssuerCheck | None]:
+    """Return the names of the issuers to accept, or the function that decides. Both are ``None`` if any issuer is accepted."""
+    if given is None:
+        return None, None
+    if callable(given):
+        return None, cast("IssuerCheck", given)
+    return _names("accepted_issuers", given), None
+
+
 def _audiences(given: Any, *, strict: bool) -> Audiences | None:
     """Return the audiences to accept, ``None`` for any."""
     if given == ANY_AUDIENCE and isinstance(given, str):
@@ -209,7 +216,7 @@ def _audiences(given: Any, *, strict: bool) -> Audiences | None:
         )
     audiences: Audiences
     if callable(given):
-        audiences, several = given, []
+        audiences, several = cast("Audiences", given), []
     elif isinstance(given, Mapping):
         _names("accepted_audiences", list(given))
         audiences = {issuer: _audience_names(names) for issuer, names in given.items()}
@@ -231,12 +238,10 @@ def _audience_names(given: Any) -> tuple[str, ...]:
     return names
 
 
-def _check_slashes(
-    provider: object, audiences: Audiences | None, issuers: tuple[str, ...] | IssuerCheck | None
-) -> None:
+def _check_slashes(provider: object, audiences: Audiences | None, issuers: tuple[str, ...] | None) -> None:
     """Refuse names of issuers that differ from those of the provider by a slash, as no token could be valid."""
     known: Collection[str] = getattr(provider, "issuers", None) or ()
-    named = [*(audiences if isinstance(audiences, Mapping) else ()), *(issuers if isinstance(issuers, tuple) else ())]
+    named = [*(audiences if isinstance(audiences, Mapping) else ()), *(issuers or ())]
     for name in named:
         for other in known:
             if name not in known and name.rstrip("/") == other.rstrip("/"):

@@ -115,9 +115,10 @@ class KeyProviderOptions(AbstractSecurityConfig[UserType, AuthType]):
 
     def get_resolver(self) -> KeyProviderResolver:
         """Return what finds the key provider. The dependency and the middleware of a backend share this object."""
-        resolver: KeyProviderResolver | None = self.__dict__.get("_resolver")
+        attributes = vars(self)
+        resolver: KeyProviderResolver | None = attributes.get("_resolver")
         if resolver is None or resolver.backend is not self:  # a copy of a backend has a resolver of its own
-            resolver = self.__dict__["_resolver"] = KeyProviderResolver(self)
+            resolver = attributes["_resolver"] = KeyProviderResolver(self)
         return resolver
 
     @property

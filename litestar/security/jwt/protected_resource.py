@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.security.jwt.challenge import RESOURCE_METADATA_OPT_KEY
@@ -69,7 +69,8 @@ class ResourceOptions(OpenAPIOptions[UserType, AuthType]):
         if metadata is not None:
             from litestar.security.jwt.well_known import create_metadata_handler
 
-            app_config.route_handlers.append(create_metadata_handler(self))
+            backend: Any = self
+            app_config.route_handlers.append(create_metadata_handler(backend))
             # Guards find it there, for the challenge of a 403.
             app_config.opt[RESOURCE_METADATA_OPT_KEY] = metadata
         return app_config
