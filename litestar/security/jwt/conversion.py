@@ -16,7 +16,7 @@ from litestar.security.jwt.refusals import Reason, TokenRefused
 from litestar.security.jwt.token import Token
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from litestar.security.jwt.claims import ClaimRules
     from litestar.security.jwt.keys import VerificationKey
@@ -70,31 +70,31 @@ def to_token(
     Raises:
         TokenRefused: If the claims do not fit the class.
     """
-    secret = _key_for_pyjwt(token, key)
-    issuers = None if rules.issuers is None else list(rules.issuers)
+    claims: object = token.claims
     try:
         if through_decode and overrides(token_cls, "decode"):
             return token_cls.decode(
                 encoded_token=token.encoded,
-                secret=secret,
+                secret=_key_for_pyjwt(token, key),
                 algorithm=token.algorithm,
                 audience=list(audiences) or None,
-                issuer=issuers,
+                issuer=_list_or_none(rules.issuers),
                 require_claims=list(rules.required) or None,
                 verify_exp=False,
                 verify_nbf=False,
                 strict_audience=strict_audience,
             )
-        claims: object = token.claims
         if overrides(token_cls, "decode_payload"):
             claims = token_cls.decode_payload(
                 encoded_token=token.encoded,
-                secret=secret,
+                secret=_key_for_pyjwt(token, key),
                 algorithms=[token.algorithm],
-                issuer=issuers,
+                issuer=_list_or_none(rules.issuers),
                 audience=list(audiences) or None,
                 options=dict.fromkeys(_CHECKED, False),
             )
+    except TokenRefused:  # an override can refuse a token for a reason of its own
+        raise
     except (ImproperlyConfiguredException, NotAuthorizedException) as e:  # what Litestar's own ``decode`` raises
         raise TokenRefused(Reason.CLAIMS, subject=token_cls.__name__) from e
     except HTTPException:
@@ -113,6 +113,10 @@ def _key_for_pyjwt(token: UnverifiedToken, key: VerificationKey) -> Any:
     jwk = jwt.PyJWK(dict(key.jwk), "EdDSA")
     jwk.algorithm_name = token.algorithm
     return jwk
+
+
+def _list_or_none(names: Collection[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
 
 
 def _from_claims(cls: Any, claims: Claims) -> Any:

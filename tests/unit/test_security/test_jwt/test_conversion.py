@@ -303,3 +303,12 @@ def test_subject_may_be_empty_for_a_class_with_rules_of_its_own() -> None:
             pass
 
     assert convert(Anonymous, sub="").sub == ""
+
+
+def test_override_refuses_a_token_for_a_reason_of_its_own() -> None:
+    class Own(Token):
+        @classmethod
+        def decode_payload(cls, *args: Any, **kwargs: Any) -> Any:
+            raise TokenRefused(Reason.EXPIRED)
+
+    assert refusal_of(Own).reason is Reason.EXPIRED
