@@ -159,6 +159,8 @@ def serve(issuer: LocalIssuer, app_url: str) -> None:
     token = issuer.token("alice", expires_in=86_400)
     print(f"The application runs at {app_url}, its OpenAPI document is at {app_url}/schema. With a token for today:\n")
     print(f"curl -i -H 'Authorization: Bearer {token}' {app_url}/me\n")
+    print("To verify such tokens in an application of your own, give its backend these options:\n")
+    print(f'key_provider=OpenIDProvider("{issuer.issuer}"),\naccepted_audiences=["{AUDIENCE}"],\n')
     print("Ctrl+C ends it.", flush=True)
     with suppress(KeyboardInterrupt):
         while True:
