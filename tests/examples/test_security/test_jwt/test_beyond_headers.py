@@ -10,6 +10,9 @@ from typing import Any
 import httpx2
 import jwt
 import pytest
+from opentelemetry.metrics import set_meter_provider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from pytest import MonkeyPatch
 from redis.exceptions import RedisError
 
@@ -193,3 +196,13 @@ def test_refusals_are_counted(idp: LocalIssuer) -> None:
         counts = client.get("/metrics").text
     for reason, count in (("no credentials", 1), ("malformed", 1), ("audience", 2)):
         assert f'jwt_refusals_total{{reason="{reason}"}} {count:.1f}' in counts
+
+
+def test_refusals_are_counted_by_opentelemetry(idp: LocalIssuer) -> None:
+    reader = InMemoryMetricReader()
+    set_meter_provider(MeterProvider([reader]))
+    with client_of("count_refusals_opentelemetry") as client:
+        client.get("/me", headers=bearer("x"))
+    data: Any = reader.get_metrics_data()
+    [point] = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points
+    assert (point.value, dict(point.attributes)) == (1, {"reason": "malformed"})
