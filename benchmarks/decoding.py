@@ -81,7 +81,7 @@ def growth(report: Report, issuer: LocalIssuer, turns: Turns) -> None:
 
 def _by_remembered(report: Report, issuer: LocalIssuer, remote: RemoteJWKSet, turns: Turns) -> None:
     """Measure a backend with a memory that is as good as empty, and with one that is full."""
-    tokens = [token_of(issuer.token, f"user{n}", size="0.6 kB") for n in range(turns.rounds * turns.number)]
+    tokens = [token_of(issuer.token, f"user{n}", size="0.6 kB") for n in range(turns.rounds * turns.number + 1)]
     filling = [token_of(issuer.token, f"other{n}", size="0.6 kB") for n in range(1_024)]
     auth = JWTAuth[str, Token](retrieve_user_handler=retrieve_user, key_provider=remote, accepted_audiences=["api"])
     verifier, loop = auth.create_verifier(), asyncio.new_event_loop()
