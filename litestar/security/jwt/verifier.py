@@ -266,7 +266,8 @@ class TokenVerifier:
         return credentials.strip(" ") if scheme.lower() == self.options.auth_scheme.lower() else ""
 
     def _expected_credentials(self, cookie: str | None) -> str:
-        place = f"a {self.options.auth_scheme} token in {self.options.auth_header}".replace("a  ", "a ")
+        kind = f"a {self.options.auth_scheme} token" if self.options.auth_scheme else "a token"
+        place = f"{kind} in {self.options.auth_header}"
         return place if cookie is None else f"{place} or in the cookie {cookie!r}"
 
     def _is_optional(self, connection: Connection) -> bool:
