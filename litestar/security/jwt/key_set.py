@@ -130,13 +130,15 @@ def select(key: Key | None, token: UnverifiedToken) -> SelectedKeys:
         return SelectedKeys(algorithm, ())
     if isinstance(key, SelectedKeys):
         return key if key.algorithm == algorithm else SelectedKeys(algorithm, ())
+    # A key of the application has to be usable, unless the token's algorithm is one that takes other keys.
+    is_strict = algorithm in ASYMMETRIC_ALGORITHMS or algorithm in SYMMETRIC_ALGORITHMS
     keys = []
     for single in single_keys(key):
         try:
             keys.append(_load(single, algorithm))
         except UnusableKeyError:
             # Others publish JWKs, and list keys for other purposes, too. What is not a JWK is the application's own.
-            if not isinstance(single, (jwt.PyJWK, Mapping)) and not isinstance(key, Mapping):
+            if is_strict and not isinstance(single, (jwt.PyJWK, Mapping)) and not isinstance(key, Mapping):
                 raise
     return KeySet(keys).select(token)
 
@@ -237,7 +239,7 @@ def _load_for_other(single: str | bytes | PublicKey | PrivateKey | jwt.PyJWK, al
         reject_key_as_secret(material)
     try:
         return VerificationKey({algorithm: get_algorithm(algorithm).prepare_key(material)})
-    except _LOAD_ERRORS as e:
+    except Exception as e:  # algorithms of applications have errors of their own
         raise UnusableKeyError(f"{algorithm} refuses it: {e}") from e
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from inspect import signature
-from secrets import token_hex
+from secrets import choice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast, get_origin, get_type_hints
 
 from litestar.di import Provide
@@ -137,15 +137,10 @@ def _check_exclusions(exclude: object, scopes: object) -> None:
     if patterns is not None:
         if not isinstance(patterns, (list, tuple)) or not patterns:
             raise _wrong("exclude", "a pattern or a list of patterns", exclude)
-        for pattern in patterns:
-            try:
-                is_total = all(re.search(pattern, path) for path in ("/", f"/{token_hex(8)}/{token_hex(8)}"))
-            except (re.error, TypeError) as e:
-                raise _wrong("exclude", "regular expressions", pattern) from e
-            if is_total:
-                raise ImproperlyConfiguredException(
-                    f"The pattern {pattern!r} in 'exclude' matches every path, so nothing would be authenticated."
-                )
+        if all(any(_matches(pattern, path) for pattern in patterns) for path in _random_paths()):
+            raise ImproperlyConfiguredException(
+                f"'exclude' matches every path, so nothing would be authenticated: {exclude!r}."
+            )
     kinds = {ScopeType.HTTP, ScopeType.WEBSOCKET}
     if scopes is not None and (
         isinstance(scopes, str) or not isinstance(scopes, Collection) or not kinds.issuperset(scopes)
@@ -154,6 +149,18 @@ def _check_exclusions(exclude: object, scopes: object) -> None:
             f"'scopes' takes kinds of ASGI connections, 'http' and 'websocket', not {scopes!r}. To require scopes of OAuth 2.0, "
             "use the guard 'requires_scopes'."
         )
+
+
+def _random_paths() -> list[str]:
+    """Return paths that no application has. They have no character in common but the slash."""
+    return ["/" + "".join(choice(characters) for _ in range(16)) for characters in ("jkqvwxz", "0123456789")]
+
+
+def _matches(pattern: Any, path: str) -> bool:
+    try:
+        return re.search(pattern, path) is not None
+    except (re.error, TypeError) as e:
+        raise _wrong("exclude", "regular expressions", pattern) from e
 
 
 def _check_token_cls(token_cls: object) -> None:
@@ -199,6 +206,12 @@ def _issuers(given: Any) -> tuple[tuple[str, ...] | None, IssuerCheck | None]:
     if given is None:
         return None, None
     if callable(given):
+        if hasattr(given, "refetch") or hasattr(given, "issuers"):
+            raise _wrong(
+                "accepted_issuers",
+                "names of issuers, or a function of one. Key providers go into 'key_provider'",
+                given,
+            )
         return None, cast("IssuerCheck", given)
     return _names("accepted_issuers", given), None
 

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 __all__ = ("load_pem", "reject_key_as_secret")
 
 _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
-_URL: Final = re.compile(rb"https?://", re.IGNORECASE)
-_PEM_PART: Final = re.compile(rb"-----(BEGIN|END)|\b(PRIVATE|PUBLIC) KEY\b|ssh-(rsa|ed25519) |ecdsa-sha2-")
+_URL: Final = re.compile(rb"[a-z][a-z0-9+.-]*://|data:", re.IGNORECASE)
+# Parts of a PEM or an OpenSSH line, what is in the base64 of such a line, and the JSON of a JWK.
+_PEM_PART: Final = re.compile(
+    rb"-----(BEGIN|END)|\b(PRIVATE|PUBLIC) KEY\b|ssh-(rsa|ed25519) |ecdsa-sha2-|^\x00{3}.ssh-|\"kty\"\s*:", re.DOTALL
+)
 # The bytes that start the DER encoding of a key or a certificate: a SEQUENCE that starts with a version, with an RSA modulus,
 # with a long SEQUENCE, or with a SEQUENCE that starts with the identifier of an algorithm.
 _DER: Final = re.compile(
@@ -103,10 +106,10 @@ def reject_key_as_secret(secret: str | bytes) -> None:
 
 def _is_encoded_key(data: bytes) -> bool:
     """Tell whether a text is a key in DER, or hex or base64 of a key in DER or PEM."""
-    compact = b"".join(data.replace(rb"\n", b"").split())
+    compact = b"".join(data.replace(rb"\r", b"").replace(rb"\n", b"").split())
     decoded = [data]
     with suppress(ValueError):
-        decoded.append(bytes.fromhex(compact.decode()))
+        decoded.append(bytes.fromhex(compact.replace(b":", b"").decode().removeprefix("0x")))
     with suppress(ValueError):
         compact = compact.translate(bytes.maketrans(b"-_", b"+/"))
         decoded.append(b64decode(compact + b"=" * (-len(compact) % 4), validate=True))

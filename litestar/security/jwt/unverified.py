@@ -83,9 +83,10 @@ class UnverifiedToken:
         text = encoded.decode("latin-1") if isinstance(encoded, bytes) else encoded
         if not isinstance(text, str) or len(text) > _MAX_LENGTH or not text.isascii():
             raise TokenRefused(Reason.MALFORMED, f"ASCII text of at most {_MAX_LENGTH:,} characters")
-        segments = [_standard_alphabet(segment, allow_padding=allow_padding) for segment in text.split(".")]
-        if len(segments) != _SEGMENTS:
-            raise TokenRefused(Reason.ENCRYPTED if len(segments) == _ENCRYPTED_SEGMENTS else Reason.MALFORMED)
+        parts = text.split(".", _ENCRYPTED_SEGMENTS)
+        if len(parts) != _SEGMENTS:
+            raise TokenRefused(Reason.ENCRYPTED if len(parts) == _ENCRYPTED_SEGMENTS else Reason.MALFORMED)
+        segments = [_standard_alphabet(part, allow_padding=allow_padding) for part in parts]
         header, payload, signature = segments
         self.encoded = text
         self.algorithm, self.kid, self.typ = _parse_header_cached(header)

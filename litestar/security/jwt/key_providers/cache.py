@@ -157,8 +157,11 @@ class KeyCache:
     def key_ids(self, now: float) -> tuple[tuple[str | None, ...], tuple[str | None, ...]]:
         """Return the IDs of the current and of the withdrawn keys that are accepted."""
         accepted = self.accepted(now).keys
-        current = [key for key in self.current.values() if key in accepted]
-        return tuple(key.kid for key in current), tuple(key.kid for key in accepted if key not in current)
+        current = {*self.current.values()}.intersection(accepted)
+        return (
+            tuple(key.kid for key in accepted if key in current),
+            tuple(key.kid for key in accepted if key not in current),
+        )
 
     def snapshot(self) -> KeySetAnswer:
         """Return all that is known, for a store."""

@@ -294,15 +294,18 @@ class RemoteJWKSet:
         """Renew an answer that is due in the background.
 
         Returns:
-            Whether a request has to wait for it: the answer has expired, although no fetch has failed. Where the event loop
-            only runs during requests, nothing that they do not wait for ever ends.
+            Whether a request has to wait for it: the answer has expired, although no fetch has failed, or the last one was
+            lost with its event loop. Where the loop only runs during requests, nothing that they do not wait for ever ends.
         """
         state = self._state
         if running_loop() is None:
             return False
+        is_lost = state.is_unfinished and state.pending() is None
         if state.is_due() and not state.backoff.seconds_left(now) and state.pending() is None:
             state.start_fetch(state.is_due)
-        return not state.backoff.failures and bool(state.cache.requested_at) and not state.cache.is_fresh(now)
+        return (
+            (is_lost or not state.backoff.failures) and bool(state.cache.requested_at) and not state.cache.is_fresh(now)
+        )
 
     def _start_for_miss(self, is_needed: Callable[[], bool]) -> BackgroundTask | None:
         """Start what may find a missing key, if anything may."""

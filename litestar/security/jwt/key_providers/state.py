@@ -99,6 +99,8 @@ class KeySetState:
         """When a fetch may be tried again after failures. ``_fetch`` changes it."""
         self.extra_fetches = TokenBucket(_EXTRA_FETCHES, _REFILL)
         """The fetches that unknown keys may cause. ``RemoteJWKSet`` takes them."""
+        self.is_unfinished = False
+        """Whether the last fetch has neither worked nor failed: it runs, or its event loop has ended. ``_fetch`` changes it."""
         self.last_error: str | None = None
         """Why the last fetch failed. ``_fetch`` changes it."""
         self.skipped: tuple[str, ...] = ()
@@ -140,6 +142,7 @@ class KeySetState:
     async def _fetch(self, no_cache: bool) -> bool:
         """Fetch the keys and merge them, or count a failure. Tell whether that worked."""
         self.fetches += 1
+        self.is_unfinished = True
         try:
             deadline = anyio.current_time() + self._timeout
             try:
@@ -154,11 +157,13 @@ class KeySetState:
             if not self.backoff.failures:
                 _logger.warning("%s: fetching keys failed (%s)", self._label, self.last_error)
             self.failures += 1
+            self.is_unfinished = False
             self.backoff.fail(time.time(), e.retry_after if isinstance(e, FetchError) else 0)
             return False
         if self.backoff.failures:
             _logger.info("%s: fetching keys works again", self._label)
         self.backoff.succeed()
+        self.is_unfinished = False
         self.last_error = None
         return True
 

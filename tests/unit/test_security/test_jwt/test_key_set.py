@@ -465,3 +465,15 @@ def test_published_signature_is_verified_and_belongs_to_nothing_else(vector: dic
     spoilt = bytearray(urlsafe_b64decode(signature + "=="))
     spoilt[-1] ^= 1
     assert not is_verified(key, UnverifiedToken(f"{front}.{base64url(bytes(spoilt))}"))
+
+
+def test_key_that_an_algorithm_of_the_application_refuses_is_left_out() -> None:
+    class Odd(HMACAlgorithm):
+        def prepare_key(self, key: Any) -> Any:
+            raise AttributeError("not one of mine")
+
+    jwt.register_algorithm("ODD", Odd(Odd.SHA256))
+    try:
+        assert select(RSA.public_key(), UnverifiedToken(sign({"alg": "ODD"}, {}, RSA, "RS256"))).keys == ()
+    finally:
+        jwt.unregister_algorithm("ODD")

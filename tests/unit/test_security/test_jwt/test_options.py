@@ -18,7 +18,7 @@ from litestar.connection import WebSocket
 from litestar.enums import ScopeType
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.middleware import DefineMiddleware
-from litestar.security.jwt import JWTAuth, JWTCookieAuth, OAuth2PasswordBearerAuth, Token
+from litestar.security.jwt import JWTAuth, JWTCookieAuth, OAuth2PasswordBearerAuth, RemoteJWKSet, Token
 from litestar.security.jwt.keys import ASYMMETRIC_ALGORITHMS
 from litestar.security.jwt.options import KeyProviderOptions
 
@@ -163,7 +163,10 @@ REFUSED = [
         "http",
         5,
     ),
-    *refused("matches every path", "exclude", "", ["/"], "/", ".*", ["^/x|"], ["/health", "^/"], "/?", [""]),
+    *refused(
+        "matches every path", "exclude", "", ["/"], "/", ".*", ["^/x|"], ["/health", "^/"], "/?", [""], ["^/$", "^/.+"]
+    ),
+    *refused("'accepted_issuers' takes", "accepted_issuers", RemoteJWKSet("https://a.test/keys")),
     *refused("'exclude' takes", "exclude", 5, ["["], [5], {"/a"}, ()),
     # Classes and handlers
     *refused("'token_cls' takes a subclass of Token", "token_cls", dict, "Token", object),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import random
 from base64 import b64encode, urlsafe_b64encode
 from pathlib import Path
@@ -125,6 +126,14 @@ LINES = private_pem(RSA).splitlines(keepends=True)
         *(pytest.param(private_der(key), id=f"private-der-{name}") for name, key in KEYS.items()),
         pytest.param(certificate(RSA), id="certificate"),
         pytest.param(openssh(ED), id="openssh-line"),
+        pytest.param(openssh(ED).split()[1], id="openssh-body"),
+        pytest.param(json.dumps(public_jwk(RSA)), id="jwk"),
+        pytest.param(b64encode(json.dumps(public_jwk(RSA)).encode()), id="base64-of-a-jwk"),
+        pytest.param(der(EC).hex(":"), id="hex-with-colons"),
+        pytest.param(f"0x{der(EC).hex()}", id="hex-with-prefix"),
+        pytest.param(private_pem(RSA).replace(b"\n", rb"\r\n"), id="escaped-windows-line-breaks"),
+        pytest.param("data:;base64,AAAA", id="data-url"),
+        pytest.param("file:///etc/keys/private.pem", id="file-url"),
         pytest.param(openssh(EC), id="openssh-line-of-ec"),
         pytest.param(b"".join(LINES[1:]), id="without-first-line"),
         pytest.param(b"".join(LINES[:-1]), id="without-last-line"),

@@ -77,6 +77,7 @@ def test_claims_are_parsed_once() -> None:
         pytest.param(f"{GOOD}.AA", id="four-segments"),
         pytest.param(f"{GOOD}.AA.AA.AA", id="six-segments"),
         pytest.param("..", id="empty-segments"),
+        pytest.param("." * 65_536, id="dots"),
         pytest.param(f" {GOOD}", id="space-before"),
         pytest.param(f"{GOOD}\n", id="line-break-after"),
         pytest.param(f"{HEAD}.{PAYLOAD}.AA==", id="padding"),

@@ -432,6 +432,22 @@ def test_each_request_in_an_event_loop_of_its_own(
     assert anyio.run(answer_to, warm, new.token(), backend=library) == "200"
 
 
+@pytest.mark.parametrize("library", [pytest.param("asyncio", id="asyncio"), pytest.param("trio", id="trio")])
+def test_fetch_that_is_lost_with_its_event_loop_is_waited_for(
+    warm: RemoteJWKSet, issuer: Issuer, clock: Clock, library: str
+) -> None:
+    clock.shift(601)
+    issuer.jwks.status = 500
+    assert anyio.run(answer_to, warm, issuer.token(), backend=library) == "200"
+    issuer.jwks.status = 200
+    new = issuer.rotate()
+    clock.shift(31)
+    # After a failure, no request waits. This one answers from memory, and its event loop ends before the fetch does.
+    assert anyio.run(answer_to, warm, issuer.token(), backend=library) in {"200", "401"}
+    assert anyio.run(answer_to, warm, new.token(), backend=library) == "200"
+    assert (warm.status().failures, warm.status().fetched_at) == (1, at(632))
+
+
 def lambda_function(provider: RemoteJWKSet) -> Callable[[str], int]:
     """Return what AWS Lambda calls: an application behind an adapter, without lifespan events. Time stands still in between."""
     from mangum import Mangum  # it warns of what it deprecates in itself
