@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from litestar.security.jwt.testing import LocalIssuer
 from tests.examples.test_security.test_jwt.internet import Internet, answer_of, client_of, load, text_of
@@ -104,6 +106,9 @@ def test_tokens_lack_claims() -> None:
     assert decoded(example.TokenWithNumericSub, sub=7).sub == "7"
     assert decoded(example.TokenWithoutIat, iat=None).iat.timestamp() >= now
     assert decoded(example.TokenWithoutExp, exp=None).exp.timestamp() == pytest.approx(now + 3600, abs=60)
+    key = ec.generate_private_key(ec.SECP256R1())
+    null = jwt.encode({"sub": None, "client_id": "alice", "iat": now, "exp": now + 60}, key, "ES256")
+    assert example.TokenWithoutSub.decode(null, [key.public_key()], "ES256").sub == "client:alice"
     rejected: list[tuple[Any, dict[str, Any]]] = [
         (example.TokenWithoutSub, {"sub": None}),
         (example.TokenWithNumericSub, {"sub": None}),
