@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from typing import Final, NamedTuple, TypeAlias
 
 from litestar.security.jwt.key_set import EncryptionKeyError, KeySet, parse_jwk
-from litestar.security.jwt.keys import UnusableKeyError, VerificationKey
+from litestar.security.jwt.keys import UnusableKeyError, VerificationKey, thumbprint
 
 __all__ = ("KeyCache", "KeySetAnswer", "SkippedKey", "WithdrawnKey", "parse_key_set", "shown_key_id")
 
@@ -201,6 +202,18 @@ class KeyCache:
         for key in (*answer.keys, *(old.key for old in answer.withdrawn)):
             if key.kid in self._distrusted:
                 self._distrusted.add(key.thumbprint)
+
+    def distrust_listed(self, document: object) -> None:
+        """Find the material behind distrusted IDs in a JWK Set, also that of keys that cannot be used.
+
+        Args:
+            document: The set, as decoded from JSON.
+        """
+        jwks = document.get("keys") if self._distrusted and isinstance(document, Mapping) else ()
+        for jwk in jwks if isinstance(jwks, list) else ():
+            if isinstance(jwk, Mapping) and isinstance(jwk.get("kid"), str) and jwk["kid"] in self._distrusted:
+                with suppress(KeyError, TypeError):  # it has no public key
+                    self._distrusted.add(thumbprint(jwk))
 
     def _is_distrusted(self, key: VerificationKey) -> bool:
         return bool(self._distrusted) and key.thumbprint in self._distrusted

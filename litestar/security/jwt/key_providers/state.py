@@ -170,6 +170,7 @@ class KeySetState:
     async def _answer(self, deadline: float, no_cache: bool) -> KeySetAnswer:
         requested_at = time.time()
         document = await self._request(deadline, no_cache)
+        self.cache.distrust_listed(document.content)
         try:
             keys, skipped = parse_key_set(document.content)
         except UnusableKeyError as e:

@@ -141,6 +141,19 @@ def test_distrusted_material_is_never_accepted(name: str, lists: list[Any]) -> N
     assert cache.distrusted_key_ids == ("alias",)
 
 
+@pytest.mark.parametrize(
+    "members",
+    [pytest.param({"use": "enc"}, id="for-encryption"), pytest.param({"key_ops": ["sign"]}, id="not-for-verifying")],
+)
+def test_material_of_a_distrusted_key_that_is_not_usable_is_distrusted(members: Any) -> None:
+    cache = key_cache(distrusted=["old"])
+    cache.distrust_listed({"keys": [{**OLD.jwk, "kid": "old", **members}, None, {"kid": "old"}, {"kid": "new"}]})
+    cache.distrust_listed([])
+    cache.distrust_listed({"keys": 5})
+    cache.merge(answer(1, SAME_MATERIAL, NEW), 1)
+    assert accepted_ids(cache, 1) == ["new"]
+
+
 def test_material_that_turns_out_to_be_distrusted_is_dropped() -> None:
     cache = key_cache(distrusted=["old"])
     cache.merge(answer(1, SAME_MATERIAL), 1)
