@@ -237,8 +237,9 @@ def _load_for_other(single: str | bytes | PublicKey | PrivateKey | jwt.PyJWK, al
         if not isinstance(material, (str, bytes)):
             raise UnusableKeyError(f"it is not a secret. Set 'key_algorithms' to one for this key, not {algorithm}")
         reject_key_as_secret(material)
+    prepare_key = get_algorithm(algorithm).prepare_key
     try:
-        return VerificationKey({algorithm: get_algorithm(algorithm).prepare_key(material)})
+        return VerificationKey({algorithm: prepare_key(material)})
     except Exception as e:  # algorithms of applications have errors of their own
         raise UnusableKeyError(f"{algorithm} refuses it: {e}") from e
 

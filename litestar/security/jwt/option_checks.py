@@ -137,7 +137,7 @@ def _check_exclusions(exclude: object, scopes: object) -> None:
     if patterns is not None:
         if not isinstance(patterns, (list, tuple)) or not patterns:
             raise _wrong("exclude", "a pattern or a list of patterns", exclude)
-        if all(any(_matches(pattern, path) for pattern in patterns) for path in _random_paths()):
+        if all(any(_matches(pattern, path) for pattern in patterns) for path in ("/", *_random_paths())):
             raise ImproperlyConfiguredException(
                 f"'exclude' matches every path, so nothing would be authenticated: {exclude!r}."
             )
