@@ -64,6 +64,6 @@ def _package_alone() -> Path:
     """Put this package where another installation of Litestar can take it from, compiled like any that is installed."""
     directory = Path("build", "bench", "security").absolute()
     shutil.rmtree(directory, ignore_errors=True)
-    source = Path(__file__).parent.parent / "litestar" / "security"
+    source = Path(__file__).parent.parent / "build" / "editable" / "litestar" / "security"
     shutil.copytree(source, directory, ignore=shutil.ignore_patterns("__pycache__"))
     return directory
