@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "RESOURCE_METADATA_OPT_KEY",
+    "SCOPE",
     "ChallengeOptions",
     "RequiredScopes",
     "challenge",
@@ -36,7 +37,7 @@ _logger: Final = getLogger("litestar.security.jwt")
 # RFC 6750, section 3: the characters that a description may have.
 _NOT_QUOTABLE: Final = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 # RFC 6749, section 3.3: printable ASCII without the space, the quotation mark and the backslash.
-_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 
 class RequiredScopes(Protocol):
@@ -89,7 +90,7 @@ def scopes_of_route(handler: Any) -> list[str]:
     guards: Iterable[object] = handler.resolve_guards() if hasattr(handler, "ownership_layers") else handler.guards
     required = [guard.required_scopes for guard in guards if isinstance(guard, _ScopeGuard)]
     scopes = [scope for item in required if {"scope", "scp"} & {*item.claims} for scope in item.scopes]
-    return [scope for scope in dict.fromkeys(scopes) if _SCOPE.fullmatch(scope)]
+    return [scope for scope in dict.fromkeys(scopes) if SCOPE.fullmatch(scope)]
 
 
 @dataclass(kw_only=True, init=False, repr=False, eq=False, match_args=False)

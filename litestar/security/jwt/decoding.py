@@ -12,7 +12,14 @@ import jwt
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt.claims import ClaimRules, parse_leeway, verify_audience, verify_claims, verify_kind
 from litestar.security.jwt.conversion import overrides, to_token
-from litestar.security.jwt.keys import SelectedKeys, UnusableKeyError, VerificationKey, get_algorithm, names_of
+from litestar.security.jwt.keys import (
+    CURVE_NAMES,
+    SelectedKeys,
+    UnusableKeyError,
+    VerificationKey,
+    get_algorithm,
+    names_of,
+)
 from litestar.security.jwt.lookup import KeyLookup, as_lookup
 from litestar.security.jwt.refusals import Reason, TokenRefused
 from litestar.security.jwt.unverified import UnverifiedToken
@@ -207,7 +214,7 @@ def accepted_names(algorithms: Collection[str]) -> frozenset[str]:
     """Return all names by which tokens may call some algorithms: RFC 9864 gives EdDSA a name for each curve."""
     names = set(algorithms)
     if "EdDSA" in names:
-        names |= {"Ed25519", "Ed448"}
-    elif not names.isdisjoint({"Ed25519", "Ed448"}):
+        names.update(CURVE_NAMES)
+    elif not names.isdisjoint(CURVE_NAMES):
         names.add("EdDSA")
     return frozenset(names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -13,7 +12,7 @@ from litestar.exceptions import (
     NotAuthorizedException,
     PermissionDeniedException,
 )
-from litestar.security.jwt.challenge import RESOURCE_METADATA_OPT_KEY, challenge, log_refusal, scopes_of_route
+from litestar.security.jwt.challenge import RESOURCE_METADATA_OPT_KEY, SCOPE, challenge, log_refusal, scopes_of_route
 from litestar.security.jwt.keys import names_of
 from litestar.security.jwt.refusals import Reason, TokenRefused
 from litestar.security.jwt.token import Token
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ("ScopeGuard", "ScopeRequirement", "requires_scopes")
 
-# RFC 6749, section 3.3: printable ASCII without the space, the quotation mark and the backslash.
-_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 # RFC 8693, section 4.2, and what Microsoft and Okta call it: these hold scopes that are separated by spaces.
 _SCOPE_CLAIMS: Final = ("scope", "scp")
 _DEFAULT_CLAIMS: Final = (*_SCOPE_CLAIMS, "roles")
@@ -83,7 +80,7 @@ class ScopeGuard:
         if missing:
             denied = PermissionDeniedException("Insufficient scope")
             refused = TokenRefused(Reason.SCOPES, self._expected(missing))
-            scope = " ".join(name for name in self.required_scopes.scopes if _SCOPE.fullmatch(name))
+            scope = " ".join(name for name in self.required_scopes.scopes if SCOPE.fullmatch(name))
             _refuse(denied, refused, handler, error="insufficient_scope", scope=scope)
 
     def _expected(self, names: Sequence[str]) -> str:
@@ -148,7 +145,7 @@ def _check_arguments(scopes: Sequence[object], any_of: object, claims: object) -
     # Where nothing but a scope is looked for, several in one string are a mistake.
     is_strict = set(names) <= set(_DEFAULT_CLAIMS) and not set(names).isdisjoint(_SCOPE_CLAIMS)
     for scope in scopes:
-        if not isinstance(scope, str) or not scope or (is_strict and not _SCOPE.fullmatch(scope)):
+        if not isinstance(scope, str) or not scope or (is_strict and not SCOPE.fullmatch(scope)):
             raise ImproperlyConfiguredException(
                 f"{scope!r} is not a valid scope for 'requires_scopes'. Pass each scope as a string of its own, without spaces. "
                 "For names of groups or roles, set 'claims'."

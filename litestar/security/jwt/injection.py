@@ -18,7 +18,7 @@ from litestar.exceptions import HTTPException, ImproperlyConfiguredException
 from litestar.handlers import BaseRouteHandler
 from litestar.params import KwargDefinition
 from litestar.routes import HTTPRoute
-from litestar.security.jwt.keys import KeysUnavailableException
+from litestar.security.jwt.keys import UNAVAILABLE, KeysUnavailableException
 from litestar.security.jwt.lookup import as_lookup
 from litestar.utils.sync import AsyncCallable
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from litestar.security.jwt.lookup import KeyLookup
     from litestar.types import Scope
 
-__all__ = ("KeyProviderBackend", "KeyProviderResolver", "requires_authentication")
+__all__ = ("KeyProviderBackend", "KeyProviderResolver", "requires_authentication", "routes_of")
 
 # The factory of a key provider and the dependencies that it needs, by name, each after those that it needs itself.
 _Plan: TypeAlias = "Mapping[str, Provide]"
@@ -166,7 +166,7 @@ class KeyProviderResolver:
             failure = f"{_function_of(given)!r}, which creates the key provider, failed: {e!r}"
             if isinstance(e, OSError):
                 logger.error("%s", failure)
-                raise KeysUnavailableException("Keys to verify tokens with are unavailable") from e
+                raise KeysUnavailableException(UNAVAILABLE) from e
             raise ImproperlyConfiguredException(failure) from e
 
     @asynccontextmanager
@@ -194,7 +194,7 @@ class KeyProviderResolver:
 
     def _protected(self, app: Litestar) -> Iterator[BaseRouteHandler]:
         """List the route handlers that this backend authenticates."""
-        for path, handler, _ in _routes_of(app):
+        for path, handler, _ in routes_of(app):
             if requires_authentication(self.backend, path, handler):
                 yield handler
 
@@ -274,7 +274,7 @@ class _Application:
 def _plan(app: Litestar, place: _Place, name: str, provide: Provide) -> _Plan:
     """Return the factory of a key provider and all dependencies that it needs, in the order in which they are called."""
     dependencies = {**_dependencies_of(place), name: provide}
-    path_parameters = {parameter for _, handler, names in _routes_of(app) if handler is place for parameter in names}
+    path_parameters = {parameter for _, handler, names in routes_of(app) if handler is place for parameter in names}
     provides: dict[str, Provide] = {}
     needs: dict[str, list[str]] = {}
     pending = [name]
@@ -343,7 +343,7 @@ def _dependencies_of(place: _Place) -> Mapping[str, Any]:
     return place.dependencies or {}
 
 
-def _routes_of(app: Litestar) -> Iterator[tuple[str, BaseRouteHandler, Collection[str]]]:
+def routes_of(app: Litestar) -> Iterator[tuple[str, BaseRouteHandler, Collection[str]]]:
     """List the route handlers of an application, each with a path and the names of its parameters."""
     for route in app.routes:
         for handler in route.route_handlers if isinstance(route, HTTPRoute) else (route.route_handler,):

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from litestar.security.jwt.keys import JWK, Key, PrivateKey, PublicKey, SingleKey
     from litestar.security.jwt.unverified import UnverifiedToken
 
-__all__ = ("EncryptionKeyError", "KeySet", "is_issuer", "load_keys", "parse_jwk", "select")
+__all__ = ("TENANT", "EncryptionKeyError", "KeySet", "is_issuer", "load_keys", "parse_jwk", "select")
 
 # A token without a key ID may cost this many verifications. No issuer was seen to publish more keys of a kind.
 _MAX_CANDIDATES: Final = 8
 # What stands for the tenant in the names that Microsoft Entra ID gives to issuers.
-_TENANT: Final = "{tenantid}"
+TENANT: Final = "{tenantid}"
 # What libraries raise for keys that they cannot load.
 _LOAD_ERRORS: Final = (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, OverflowError)
 _ANY_ALGORITHM: Final = {"EC": "ES256", "OKP": "EdDSA", "RSA": "RS256"}
@@ -105,9 +105,9 @@ def is_issuer(name: str, token: UnverifiedToken) -> bool:
         name: The name. ``{tenantid}`` in it stands for the ``tid`` claim of the token.
         token: The token.
     """
-    if _TENANT in name:
+    if TENANT in name:
         tenant = token.claims.get("tid")
-        return isinstance(tenant, str) and tenant != _TENANT and token.issuer == name.replace(_TENANT, tenant)
+        return isinstance(tenant, str) and tenant != TENANT and token.issuer == name.replace(TENANT, tenant)
     return token.issuer == name
 
 

@@ -59,6 +59,10 @@ _PUBLIC_KEYS: Final[tuple[type, ...]] = get_args(PublicKey)
 _PRIVATE_KEYS: Final[tuple[type, ...]] = get_args(PrivateKey)
 
 
+UNAVAILABLE: Final = "Keys to verify tokens with are unavailable"
+"""What a client reads if no keys are available."""
+
+
 class KeyNotFoundException(NotAuthorizedException):
     """No key can verify this token. The response is ``401``."""
 

@@ -15,6 +15,7 @@ from anyio import to_thread
 from litestar.exceptions import HTTPException, ImproperlyConfiguredException
 from litestar.security.jwt.key_set import KeySet, load_keys, select
 from litestar.security.jwt.keys import (
+    UNAVAILABLE,
     KeyNotFoundException,
     KeysUnavailableException,
     SelectedKeys,
@@ -29,14 +30,13 @@ if TYPE_CHECKING:
     from litestar.security.jwt.keys import Key
     from litestar.security.jwt.unverified import UnverifiedToken
 
-__all__ = ("FoundKeys", "KeyLookup", "as_lookup")
+__all__ = ("FoundKeys", "KeyLookup", "as_lookup", "name_of")
 
 Connection: TypeAlias = "ASGIConnection[Any, Any, Any, Any]"
 
 _POSITIONAL: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 # The name of a second parameter that receives the connection even if it has a default.
 _CONNECTION: Final = "connection"
-_UNAVAILABLE: Final = "Keys to verify tokens with are unavailable"
 
 
 class FoundKeys(NamedTuple):
@@ -161,7 +161,7 @@ class KeyLookup:
             return function(token)
         if connection is None:
             raise ImproperlyConfiguredException(
-                f"{_name_of(self.given)} takes the connection as its second argument. Pass 'connection' to 'verify'."
+                f"{name_of(self.given)} takes the connection as its second argument. Pass 'connection' to 'verify'."
             )
         return function(token, connection)
 
@@ -189,7 +189,7 @@ def as_lookup(given: object, algorithms: Sequence[str]) -> KeyLookup:
     if not callable(given) or isinstance(given, type):
         raise ImproperlyConfiguredException(
             "'key_provider' takes a key, an object such as OpenIDProvider(...), a function that returns the key for an "
-            f"UnverifiedToken, a PyJWKClient, or a Provide, not {_name_of(given)}. Pass a function without calling it, an "
+            f"UnverifiedToken, a PyJWKClient, or a Provide, not {name_of(given)}. Pass a function without calling it, an "
             "instance instead of a class, the content of a file, and IssuerKeyProvider(...) for several issuers."
         )
     refetch = getattr(given, "refetch", None)
@@ -214,7 +214,7 @@ def _takes_connection(function: Callable[..., object]) -> bool:
     missing = [p for p in parameters if p.kind is Parameter.KEYWORD_ONLY and p.default is Parameter.empty]
     if missing or len(required) > 2 or not (positional or has_varargs):
         raise ImproperlyConfiguredException(
-            f"{_name_of(function)} cannot be a key provider: it must take the UnverifiedToken, and can take the connection, as "
+            f"{name_of(function)} cannot be a key provider: it must take the UnverifiedToken, and can take the connection, as "
             "positional arguments. If it creates a key provider, wrap it in 'Provide'."
         )
     return len(required) == 2 or (len(positional) > 1 and positional[1].name == _CONNECTION)
@@ -242,7 +242,7 @@ def _as_key(answer: object) -> Key | None:
         answer.close()
     if isinstance(answer, Awaitable):
         raise UnusableKeyError("its provider is asynchronous. Use it as the 'key_provider' of a backend")
-    raise UnusableKeyError(f"its provider returned {_name_of(answer)}, which is no key")
+    raise UnusableKeyError(f"its provider returned {name_of(answer)}, which is no key")
 
 
 def _translate(error: Exception) -> NoReturn:
@@ -257,7 +257,7 @@ def _translate(error: Exception) -> NoReturn:
         case HTTPException():
             raise error
         case jwt.PyJWKClientConnectionError() | jwt.PyJWKSetError() | OSError():
-            raise KeysUnavailableException(_UNAVAILABLE) from error
+            raise KeysUnavailableException(UNAVAILABLE) from error
         case jwt.PyJWTError() | LookupError():
             raise TokenRefused(Reason.UNKNOWN_KEY) from error
         case UnusableKeyError():
@@ -272,11 +272,11 @@ def _in_thread(client: jwt.PyJWKClient) -> Callable[[UnverifiedToken], Awaitable
         try:
             return await to_thread.run_sync(client.get_signing_key, token.kid or "")
         except (ValueError, RecursionError) as e:  # what the issuer sent is not JSON
-            raise KeysUnavailableException(_UNAVAILABLE) from e
+            raise KeysUnavailableException(UNAVAILABLE) from e
 
     return key_provider
 
 
-def _name_of(value: object) -> str:
+def name_of(value: object) -> str:
     """Return what a message shows of a provider: never its content, which may be a key."""
     return str(getattr(value, "__qualname__", type(value).__name__))

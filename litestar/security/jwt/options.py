@@ -11,7 +11,7 @@ from litestar import Litestar
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.security.base import AbstractSecurityConfig
 from litestar.security.jwt.decoding import verify_signature
-from litestar.security.jwt.injection import KeyProviderResolver
+from litestar.security.jwt.injection import KeyProviderResolver, routes_of
 from litestar.security.jwt.option_checks import accepted_algorithms, check_handler, verifier_options
 from litestar.security.jwt.verifier import TokenVerifier, refuse_plainly
 
@@ -196,13 +196,12 @@ class KeyProviderOptions(AbstractSecurityConfig[UserType, AuthType]):
 
     def _check_routes(self, app: Litestar) -> None:
         """Refuse values under ``optional_auth_opt_key`` that only look like a switch."""
-        for route in app.routes:
-            for handler in getattr(route, "route_handlers", None) or [getattr(route, "route_handler", None)]:
-                value = getattr(handler, "opt", {}).get(self.optional_auth_opt_key, True)
-                if value is not True:
-                    raise ImproperlyConfiguredException(
-                        f"'opt' of {handler} has {value!r} under {self.optional_auth_opt_key!r}. Pass True, or leave it out."
-                    )
+        for _, handler, _ in routes_of(app):
+            value = handler.opt.get(self.optional_auth_opt_key, True)
+            if value is not True:
+                raise ImproperlyConfiguredException(
+                    f"'opt' of {handler} has {value!r} under {self.optional_auth_opt_key!r}. Pass True, or leave it out."
+                )
 
 
 def optional_token_secret(cls: BackendT) -> BackendT:

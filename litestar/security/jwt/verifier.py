@@ -30,6 +30,7 @@ from litestar.security.jwt.decoding import (
     verify_signature,
 )
 from litestar.security.jwt.keys import KeysUnavailableException
+from litestar.security.jwt.lookup import name_of
 from litestar.security.jwt.refusals import Reason, TokenRefused
 from litestar.security.jwt.unverified import UnverifiedToken
 
@@ -284,8 +285,7 @@ async def _check_issuer(check: IssuerCheck, token: UnverifiedToken) -> None:
             _raise_for_callback(e, Reason.ISSUER)
         if accepted is True:
             return
-    name = getattr(check, "__qualname__", type(check).__name__)
-    raise TokenRefused(Reason.ISSUER, f"an issuer for which {name} returns True", received=token.issuer)
+    raise TokenRefused(Reason.ISSUER, f"an issuer for which {name_of(check)} returns True", received=token.issuer)
 
 
 async def _audiences_for(audiences: Audiences | None, token: UnverifiedToken) -> Sequence[str]:
@@ -306,8 +306,7 @@ async def _audiences_for(audiences: Audiences | None, token: UnverifiedToken) ->
         _raise_for_callback(e, Reason.AUDIENCE)
     if isinstance(answer, (list, tuple)) and answer and all(isinstance(name, str) and name for name in answer):
         return answer
-    name = getattr(audiences, "__qualname__", type(audiences).__name__)
-    raise TokenRefused(Reason.AUDIENCE, f"{name} to return a list of audiences that is not empty")
+    raise TokenRefused(Reason.AUDIENCE, f"{name_of(audiences)} to return a list of audiences that is not empty")
 
 
 def _raise_for_callback(error: Exception, reason: Reason) -> NoReturn:

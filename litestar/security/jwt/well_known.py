@@ -15,8 +15,8 @@ from litestar import Litestar, Request, Response
 from litestar.datastructures import CacheControlHeader
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.handlers import HTTPRouteHandler
-from litestar.routes import HTTPRoute
 from litestar.security.jwt.challenge import scopes_of_route
+from litestar.security.jwt.injection import routes_of
 from litestar.security.jwt.key_set import load_keys
 from litestar.security.jwt.keys import ASYMMETRIC_ALGORITHMS, UnusableKeyError, is_key, names_of, single_keys
 from litestar.security.jwt.signing import SigningKey
@@ -245,7 +245,6 @@ def _scopes(backend: BaseJWTAuth[Any, Any], app: Litestar) -> list[str]:
     if backend.scopes_supported is not None:
         return list(backend.scopes_supported)
     scopes = [*(getattr(backend, "oauth_scopes", None) or ())]  # of those that issue tokens for a password
-    for route in app.routes:
-        for handler in route.route_handlers if isinstance(route, HTTPRoute) else (route.route_handler,):
-            scopes += scopes_of_route(handler)
+    for _, handler, _ in routes_of(app):
+        scopes += scopes_of_route(handler)
     return list(dict.fromkeys(scopes))

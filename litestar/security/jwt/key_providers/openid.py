@@ -12,7 +12,7 @@ import anyio
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.security.jwt.key_providers.fetch import FetchError, is_loopback, label_of, url_problem
 from litestar.security.jwt.key_providers.remote import RemoteJWKSet
-from litestar.security.jwt.key_set import is_issuer
+from litestar.security.jwt.key_set import TENANT, is_issuer
 from litestar.security.jwt.keys import UnknownIssuerException, names_of
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ __all__ = ("OpenIDProvider",)
 
 _logger: Final = getLogger("litestar.security.jwt")
 
-# What stands for the tenant in the names that Microsoft Entra ID gives to issuers.
-_TENANT: Final = "{tenantid}"
 _WELL_KNOWN: Final = ("openid-configuration", "oauth-authorization-server")
 # The part of the deadline that discovery gets if it is known where the keys are, so that there is time to fetch them.
 _DISCOVERY_SHARE: Final = 0.5
@@ -110,7 +108,7 @@ class OpenIDProvider(RemoteJWKSet):
     @property
     def issuers(self) -> tuple[str, ...]:
         """The name of the issuer, or none if each tenant has its own."""
-        return () if _TENANT in self.issuer else (self.issuer,)
+        return () if TENANT in self.issuer else (self.issuer,)
 
     @property
     def openid_connect_url(self) -> str | None:
@@ -202,7 +200,7 @@ def _discovery_url(issuer: object, url: str | None, well_known: str) -> str:
     if url is not None:
         return url
     parts = urlsplit(issuer)
-    if _TENANT in issuer or parts.scheme not in {"https", "http"} or parts.query:  # RFC 8414, section 2
+    if TENANT in issuer or parts.scheme not in {"https", "http"} or parts.query:  # RFC 8414, section 2
         raise ImproperlyConfiguredException(f"'issuer' is {issuer!r}, not a full URL. Set 'discovery_url', too")
     if well_known == _WELL_KNOWN[0]:
         return f"{issuer.removesuffix('/')}/.well-known/{well_known}"

@@ -15,7 +15,13 @@ from litestar.security.jwt.key_providers.cache import KeyCache, shown_key_id
 from litestar.security.jwt.key_providers.fetch import Fetcher, label_of
 from litestar.security.jwt.key_providers.state import COPIES, KeySetState, KeySetStatus
 from litestar.security.jwt.key_providers.store import SharedKeySetStore
-from litestar.security.jwt.keys import KeyNotFoundException, KeysUnavailableException, SelectedKeys, names_of
+from litestar.security.jwt.keys import (
+    UNAVAILABLE,
+    KeyNotFoundException,
+    KeysUnavailableException,
+    SelectedKeys,
+    names_of,
+)
 from litestar.stores.base import Store
 
 if TYPE_CHECKING:
@@ -286,7 +292,7 @@ class RemoteJWKSet:
 
     def _unavailable(self) -> KeysUnavailableException:
         retry_after = self._state.backoff.seconds_left(time.time())
-        return KeysUnavailableException("Keys to verify tokens with are unavailable", retry_after=retry_after)
+        return KeysUnavailableException(UNAVAILABLE, retry_after=retry_after)
 
     # When to fetch
 

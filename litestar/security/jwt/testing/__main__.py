@@ -17,7 +17,7 @@ __all__ = ("main",)
 
 
 def _loopback(host: str) -> str:
-    """Refuse any other interface: whoever reaches the server learns keys that an application trusts by mistake."""
+    """Refuse any other interface, so that no other machine gets keys or tokens of this issuer."""
     if host not in {HOST, "localhost"}:
         raise ArgumentTypeError(f"this issuer is for development, and listens on {HOST} only")
     return HOST
